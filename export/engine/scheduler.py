@@ -1,0 +1,313 @@
+"""Continuous batching of Whisper's greedy decode: rows of many streams step together, join and leave at any step.
+
+One thread owns the ONNX sessions. A job is prefilled alone or with jobs of the same shape (prompt and committed tokens
+in one pass), then its row joins the running batch. Rows are aligned to the right: shorter caches are padded on the left
+and masked, so every row appends at the same place. Finished rows stay as dead weight until the batch is repacked, which
+happens when rows join or half of them are dead.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from .alignment import FRAME_SAMPLES, token_starts
+from .vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
+Float = npt.NDArray[np.float32]
+
+TOKENS_PER_SECOND = 12
+"""Nobody speaks faster than this in tokens of any Whisper vocabulary; it bounds a decode that has gone astray."""
+LONGEST_TEXT = 224  # tokens, half of Whisper's context, as in its reference
+
+
+@dataclass
+class Hypothesis:
+    """What a decode found. Word times are samples from the window's start; empty when words were not asked for."""
+
+    tokens: list[int]
+    logprobs: list[float]
+    text: str
+    no_speech_probability: float
+    words: list[str] = field(default_factory=list)
+    word_times: list[tuple[int, int]] = field(default_factory=list)
+    word_probabilities: list[float] = field(default_factory=list)
+    queue_ms: float = 0.0
+    decode_ms: float = 0.0
+
+
+@dataclass
+class Job:
+    """One window to decode. `hidden` float32 (T, d); `prefix` are committed tokens, forced before the decode goes on."""
+
+    hidden: Float
+    n_samples: int
+    prompt: list[int]
+    prefix: list[int]
+    language: str
+    want_words: bool
+    done: Callable[[Hypothesis | Exception], None]
+    cancelled: Callable[[], bool] = lambda: False
+    created: float = field(default_factory=time.perf_counter)
+
+
+@dataclass
+class _Row:
+    job: Job
+    cross: list[npt.NDArray[np.generic]]
+    tokens: list[int]
+    logprobs: list[float]
+    no_speech: float
+    attention: list[Float]
+    limit: int
+    admitted: float
+    length: int = 0  # cached positions
+    past: list[npt.NDArray[np.generic]] = field(default_factory=list)  # (H, length, Dh) each, while outside the batch
+    alive: bool = True
+
+
+def log_softmax(x: Float) -> Float:
+    shifted = x - x.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def repeats(tokens: Sequence[int], longest: int = 12, times: int = 3) -> int:
+    """How many tokens at the end are a loop: a run of up to `longest` tokens said `times` times over; 0 if none."""
+    for n in range(1, longest + 1):
+        needed = n * (times if n > 2 else times * 2)
+        if len(tokens) >= needed and all(tokens[-k - 1] == tokens[-k - 1 - n] for k in range(needed - n)):
+            return needed - n
+    return 0
+
+
+def sessions(folder: Path, providers: Sequence[str], threads: int) -> dict[str, ort.InferenceSession]:
+    """`cross.onnx` and `decoder.onnx` of a model version folder."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return {n: ort.InferenceSession(str(folder / f"{n}.onnx"), options, providers=list(providers)) for n in ("cross", "decoder")}
+
+
+class Scheduler:
+    """Owns the decode thread; `submit` may be called from any thread."""
+
+    def __init__(self, cross: ort.InferenceSession, decoder: ort.InferenceSession, vocabulary: Vocabulary, max_rows: int = 32) -> None:
+        self._cross, self._decoder, self._vocabulary, self._max_rows = cross, decoder, vocabulary, max_rows
+        shapes = {i.name: i for i in decoder.get_inputs()}
+        self._n_layers = sum(name.startswith("past_k_") for name in shapes)
+        self._heads, self._width = shapes["past_k_0"].shape[1], shapes["past_k_0"].shape[3]
+        self._dtype = np.float16 if "float16" in shapes["past_k_0"].type else np.float32
+        self._kv = [f"{kv}_{i}" for i in range(self._n_layers) for kv in "kv"]
+        self._outputs = ["logits", "attention", *(f"present_{n}" for n in self._kv)]
+        self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._rows: list[_Row] = []
+        self._feeds: dict[str, ort.OrtValue] = {}
+        self._pads: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self._past_length = 0
+        self.n_steps = self.n_rows_stepped = 0
+        self._thread = threading.Thread(target=self._run, name="whisper-decode", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def n_active(self) -> int:
+        return sum(r.alive for r in self._rows)
+
+    @property
+    def n_waiting(self) -> int:
+        return self._waiting.qsize()
+
+    def submit(self, job: Job) -> None:
+        self._waiting.put(job)
+
+    def stop(self) -> None:
+        self._waiting.put(None)
+        self._thread.join(timeout=5)
+
+    # --- the thread -----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            jobs = self._take(block=not self._rows)
+            if jobs is None:
+                return
+            try:
+                if jobs:
+                    self._admit(jobs)
+                if self._rows:
+                    self._step()
+            except Exception as error:
+                log.exception("decode step failed")
+                failed = [r.job for r in self._rows if r.alive] + [j for j in jobs if all(r.job is not j for r in self._rows)]
+                self._rows, self._feeds = [], {}
+                for job in failed:
+                    job.done(error)
+
+    def _take(self, block: bool) -> list[Job] | None:
+        jobs: list[Job] = []
+        while len(jobs) + self.n_active < self._max_rows:
+            try:
+                job = self._waiting.get(block=block and not jobs)
+            except queue.Empty:
+                break
+            if job is None:
+                return None
+            if not job.cancelled():
+                jobs.append(job)
+        return jobs
+
+    def _admit(self, jobs: list[Job]) -> None:
+        """Prefills the jobs, those of one shape together, and repacks the batch with their rows."""
+        groups: dict[tuple[int, int], list[Job]] = {}
+        for job in jobs:
+            groups.setdefault((len(job.hidden), len(job.prompt) + len(job.prefix)), []).append(job)
+        joined = [row for group in groups.values() for row in self._prefill(group)]
+        for row in [r for r in joined if not r.alive]:
+            self._finish(row)
+        joined = [r for r in joined if r.alive]
+        if joined:
+            self._repack(joined)
+
+    def _prefill(self, jobs: list[Job]) -> list[_Row]:
+        now = time.perf_counter()
+        hidden = np.stack([j.hidden for j in jobs])
+        cross = self._cross.run([f"cross_{n}" for n in self._kv], {"hidden_states": hidden})
+        tokens = np.array([j.prompt + j.prefix for j in jobs], np.int64)
+        batch, n = tokens.shape
+        causal = np.triu(np.full((n, n), -1e4, self._dtype), 1)
+        feeds: dict[str, npt.NDArray[np.generic]] = {
+            "tokens": tokens,
+            "positions": np.tile(np.arange(n), (batch, 1)),
+            "self_mask": np.tile(causal, (batch, 1, 1, 1)),
+            "cross_mask": np.zeros((batch, 1, 1, hidden.shape[1]), self._dtype),
+        }
+        feeds |= {f"cross_{name}": value for name, value in zip(self._kv, cross, strict=True)}
+        feeds |= {f"past_{name}": np.zeros((batch, self._heads, 0, self._width), self._dtype) for name in self._kv}
+        logits, attention, *present = self._decoder.run(self._outputs, feeds)
+        scores = log_softmax(logits)
+        rows: list[_Row] = []
+        for i, job in enumerate(jobs):
+            first = len(job.prompt) - 1  # the position that predicts the first text token
+            start = job.prompt.index(self._vocabulary.sot)
+            silent = self._vocabulary.no_speech
+            room = LONGEST_TEXT - len(job.prefix)
+            row = _Row(
+                job,
+                [c[i] for c in cross],
+                list(job.prefix),
+                [float(scores[i, first + k, t]) for k, t in enumerate(job.prefix)],
+                float(np.exp(scores[i, start, silent])) if silent is not None else 0.0,
+                [attention[i, :, first + k] for k in range(len(job.prefix) + 1)],
+                min(room, 8 + job.n_samples * TOKENS_PER_SECOND // 16000) + len(job.prefix),
+                now,
+                length=n,
+                past=[p[i] for p in present],
+            )
+            self._choose(row, logits[i, -1])
+            rows.append(row)
+        return rows
+
+    def _choose(self, row: _Row, logits: Float) -> None:
+        """Greedy: the likeliest allowed token; the row dies at the end of text, at its limit, or in a loop."""
+        vocabulary = self._vocabulary
+        scores = log_softmax(vocabulary.suppress(logits.copy(), first=not row.tokens))
+        token = int(scores.argmax())
+        row.logprobs.append(float(scores[token]))
+        if token == vocabulary.eot or len(row.tokens) >= row.limit:
+            row.alive = False
+            return
+        row.tokens.append(token)
+        loop = repeats(row.tokens)
+        if loop > 0:
+            del row.tokens[-loop:], row.logprobs[-loop:], row.attention[-loop:]
+            row.alive = False
+
+    def _repack(self, joined: Sequence[_Row] = ()) -> None:
+        """Builds the batch anew from the living rows and those that join."""
+        for i, row in enumerate(self._rows):
+            if row.alive and self._feeds:
+                pad = int(self._pads[i])
+                row.past = [self._feeds[f"past_{n}"].numpy()[i, :, pad:] for n in self._kv]
+        self._rows = [r for r in self._rows if r.alive] + list(joined)
+        if not self._rows:
+            self._feeds = {}
+            return
+        self._past_length = max(r.length for r in self._rows)
+        frames = max(r.cross[1].shape[1] for r in self._rows)
+        batch = len(self._rows)
+        self._pads = np.array([self._past_length - r.length for r in self._rows], np.int64)
+        mask = np.zeros((batch, 1, 1, frames), self._dtype)
+        feeds: dict[str, npt.NDArray[np.generic]] = {"cross_mask": mask}
+        for k, name in enumerate(self._kv):
+            past = np.zeros((batch, self._heads, self._past_length, self._width), self._dtype)
+            keys = name.startswith("k")
+            shape = (batch, self._heads, self._width, frames) if keys else (batch, self._heads, frames, self._width)
+            cross = np.zeros(shape, self._dtype)
+            for i, row in enumerate(self._rows):
+                past[i, :, self._pads[i] :] = row.past[k]
+                n = row.cross[1].shape[1]
+                cross[(i, slice(None), slice(None), slice(n)) if keys else (i, slice(None), slice(n))] = row.cross[k]
+                mask[i, :, :, n:] = -1e4
+            feeds[f"past_{name}"], feeds[f"cross_{name}"] = past, cross
+        for row in self._rows:
+            row.past = []
+        self._feeds = {n: ort.OrtValue.ortvalue_from_numpy(v) for n, v in feeds.items()}
+
+    def _step(self) -> None:
+        """One token for every living row."""
+        batch, total = len(self._rows), self._past_length + 1
+        mask = np.where(np.arange(total)[None, :] < self._pads[:, None], self._dtype(-1e4), self._dtype(0))
+        step = {
+            "tokens": np.array([[r.tokens[-1] if r.tokens else 0] for r in self._rows], np.int64),
+            "positions": np.array([[r.length] for r in self._rows], np.int64),
+            "self_mask": np.ascontiguousarray(mask[:, None, None, :]),
+        }
+        feeds = self._feeds | {n: ort.OrtValue.ortvalue_from_numpy(v) for n, v in step.items()}
+        logits_value, attention_value, *present = self._decoder.run_with_ort_values(self._outputs, feeds)
+        self._feeds |= {f"past_{n}": v for n, v in zip(self._kv, present, strict=True)}
+        self._past_length = total
+        logits, attention = logits_value.numpy(), attention_value.numpy()
+        self.n_steps += 1
+        self.n_rows_stepped += self.n_active
+        for i, row in enumerate(self._rows):
+            if not row.alive:
+                continue
+            row.length += 1
+            row.attention.append(attention[i, :, 0])
+            self._choose(row, logits[i, 0])
+            if row.alive and len(row.tokens) % 8 == 0 and row.job.cancelled():
+                row.alive = False
+            if not row.alive:
+                self._finish(row)
+        if self.n_active <= batch // 2:
+            self._repack()
+
+    def _finish(self, row: _Row) -> None:
+        job, vocabulary = row.job, self._vocabulary
+        tokens = row.tokens
+        hypothesis = Hypothesis(tokens, row.logprobs[: len(tokens)], vocabulary.text(tokens), row.no_speech)
+        if job.want_words and tokens:
+            n_frames = min(len(job.hidden), -(-job.n_samples // FRAME_SAMPLES))
+            starts = token_starts(np.stack(row.attention[: len(tokens) + 1], axis=1), n_frames)
+            for word in vocabulary.words(tokens, job.language):
+                hypothesis.words.append(word.text)
+                begin, end = int(starts[word.first]), int(starts[min(word.last, len(starts) - 1)])
+                hypothesis.word_times.append((begin, min(max(end, begin), job.n_samples)))
+                hypothesis.word_probabilities.append(float(np.exp(np.mean(row.logprobs[word.first : word.last]))))
+        now = time.perf_counter()
+        hypothesis.queue_ms = (row.admitted - job.created) * 1000
+        hypothesis.decode_ms = (now - row.admitted) * 1000
+        job.done(hypothesis)

@@ -1,0 +1,180 @@
+"""The Triton Python model `whisper_<m>`: glue between requests, the encoder model and the scheduler.
+
+Request, one stream per correlation id, behind the sequence batcher:
+  audio    INT16 (1, n)  new audio of the window, n may be 0
+  command  INT32 (1, 1)  1 partial: decode the window so far; 2 final: decode it with word times, then empty it;
+                         3 reset: empty it, answer at once
+  commit   INT32 (1, 1)  optional: so many tokens of the last hypothesis are settled and forced from now on
+  language, task         optional strings, for multilingual checkpoints
+Response: tokens, token_logprobs, text, words, word_times (samples from the window's start), word_probabilities,
+no_speech_probability, window_samples, timings_ms (queue, encode, decode).
+
+`execute` appends audio and has the encoder model run for the windows of equal length together (a BLS call must be made
+from `execute`); the scheduler's thread decodes and answers through each request's response sender.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from whisper_engine.scheduler import Hypothesis, Job, Scheduler, sessions
+from whisper_engine.vocabulary import Vocabulary
+from whisper_engine.windows import RATE, Stream, Streams
+
+PARTIAL, FINAL, RESET = 1, 2, 3
+START, END = pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START, pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END
+
+
+def _string(request: Any, name: str, default: str) -> str:
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    return tensor.as_numpy().reshape(-1)[0].decode() if tensor is not None else default
+
+
+def _number(request: Any, name: str) -> int:
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    return int(tensor.as_numpy().reshape(-1)[0]) if tensor is not None else 0
+
+
+class TritonPythonModel:
+    def initialize(self, args: dict[str, str]) -> None:
+        config = json.loads(args["model_config"])
+        options = {k: v["string_value"] for k, v in config["parameters"].items()}
+        folder = Path(args["model_repository"]) / args["model_version"]
+        providers = ["CPUExecutionProvider"]
+        if args["model_instance_kind"] == "GPU":
+            providers.insert(0, "CUDAExecutionProvider")
+        self.encoder = options["encoder"]
+        self.buckets = [round(float(s) * RATE) for s in options["windows_s"].split(",")]
+        generation = json.loads((folder / "generation_config.json").read_text("utf-8"))
+        self.vocabulary = Vocabulary(folder / "tokenizer.json", generation, multilingual=options["multilingual"] == "true")
+        graphs = sessions(folder, providers, threads=int(options.get("decode_threads", 1)))
+        self.scheduler = Scheduler(graphs["cross"], graphs["decoder"], self.vocabulary, int(options.get("max_rows", 32)))
+        idle_s = int(config["sequence_batching"]["max_sequence_idle_microseconds"]) / 1e6
+        self.streams = Streams(self.buckets[-1], idle_s)
+        label = {"model": args["model_name"], "version": args["model_version"]}
+        gauge, counter = pb_utils.MetricFamily.GAUGE, pb_utils.MetricFamily.COUNTER
+        self.families = {  # kept: a family must outlive its metrics
+            name: pb_utils.MetricFamily(name=f"voiceforge_{name}", description=text, kind=kind)
+            for name, text, kind in (
+                ("sequences", "Streams whose audio window the engine holds", gauge),
+                ("decode_waiting", "Windows encoded and waiting for a decode row", gauge),
+                ("decode_rows", "Rows in the running decode batch", gauge),
+                ("decode_steps", "Decode steps run, each one token for every row", counter),
+                ("decode_row_steps", "Tokens decoded over all rows; divided by steps: the mean batch", counter),
+            )
+        }
+        self.metrics = {name: family.Metric(labels=label) for name, family in self.families.items()}
+
+    def finalize(self) -> None:
+        self.scheduler.stop()
+
+    def execute(self, requests: list[Any]) -> None:
+        now = time.perf_counter()
+        self.streams.sweep(now)
+        windows: dict[int, list[tuple[Any, Any, Stream, np.ndarray, bool]]] = {}
+        for request in requests:
+            sender = request.get_response_sender()
+            try:
+                self._accept(request, sender, now, windows)
+            except (ValueError, KeyError) as error:
+                text = str(error) if isinstance(error, ValueError) else f"no stream {error}: send START first"
+                self._fail(sender, text, pb_utils.TritonError.INVALID_ARG)
+        for group in windows.values():
+            self._encode(group)
+        self._report()
+
+    def _accept(self, request: Any, sender: Any, now: float, windows: dict[int, list[Any]]) -> None:
+        key, flags = request.correlation_id(), request.flags()
+        stream = self.streams.open(key, now, start=bool(flags & START))
+        if flags & END:
+            self.streams.close(key)
+        command = _number(request, "command")
+        if command not in (PARTIAL, FINAL, RESET):
+            raise ValueError(f"command {command} is not 1 (partial), 2 (final) or 3 (reset)")
+        if command == RESET:
+            stream.clear()
+            self._answer(sender, Hypothesis([], [], "", 0.0), 0, 0.0)
+            return
+        stream.append(pb_utils.get_input_tensor_by_name(request, "audio").as_numpy().reshape(-1).copy())
+        stream.commit(_number(request, "commit"))
+        if stream.n_samples == 0:
+            self._answer(sender, Hypothesis([], [], "", 0.0), 0, 0.0)
+            return
+        window = stream.window(self.buckets)
+        windows.setdefault(len(window), []).append((request, sender, stream, window, command == FINAL))
+
+    def _encode(self, group: list[tuple[Any, Any, Stream, np.ndarray, bool]]) -> None:
+        began = time.perf_counter()
+        audio = np.stack([window for _, _, _, window, _ in group])
+        response = pb_utils.InferenceRequest(
+            model_name=self.encoder,
+            requested_output_names=["hidden_states"],
+            inputs=[pb_utils.Tensor("audio", audio)],
+            preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
+        ).exec()
+        if response.has_error():
+            for _, sender, _, _, _ in group:
+                self._fail(sender, f"{self.encoder}: {response.error().message()}", pb_utils.TritonError.UNAVAILABLE)
+            return
+        hidden = pb_utils.get_output_tensor_by_name(response, "hidden_states").as_numpy()
+        encode_ms = (time.perf_counter() - began) * 1000
+        for i, (request, sender, stream, _, final) in enumerate(group):
+            try:
+                self._decode(request, sender, stream, hidden[i].copy(), final, encode_ms)
+            except ValueError as error:
+                self._fail(sender, str(error), pb_utils.TritonError.INVALID_ARG)
+
+    def _decode(self, request: Any, sender: Any, stream: Stream, hidden: np.ndarray, final: bool, encode_ms: float) -> None:
+        language = _string(request, "language", "en")
+        prompt = self.vocabulary.prompt(language, _string(request, "task", "transcribe"))
+        n_samples, prefix = stream.n_samples, list(stream.committed)
+        if final:
+            stream.clear()
+
+        def done(result: Hypothesis | Exception) -> None:
+            if isinstance(result, Exception):
+                self._fail(sender, f"decode failed: {result}", pb_utils.TritonError.INTERNAL)
+                return
+            if not final:
+                stream.last_tokens = result.tokens
+            self._answer(sender, result, n_samples, encode_ms)
+
+        self.scheduler.submit(
+            Job(hidden, n_samples, prompt, prefix, language, want_words=final, done=done, cancelled=sender.is_cancelled)
+        )
+
+    def _answer(self, sender: Any, h: Hypothesis, n_samples: int, encode_ms: float) -> None:
+        strings = lambda values: np.array([[v.encode() for v in values]], np.object_).reshape(1, -1)  # noqa: E731
+        outputs = {
+            "tokens": np.array([h.tokens], np.int32).reshape(1, -1),
+            "token_logprobs": np.array([h.logprobs], np.float32).reshape(1, -1),
+            "words": strings(h.words),
+            "word_times": np.array([h.word_times], np.int32).reshape(1, -1, 2),
+            "word_probabilities": np.array([h.word_probabilities], np.float32).reshape(1, -1),
+            "text": strings([h.text]),
+            "no_speech_probability": np.array([[h.no_speech_probability]], np.float32),
+            "window_samples": np.array([[n_samples]], np.int32),
+            "timings_ms": np.array([[h.queue_ms, encode_ms, h.decode_ms]], np.float32),
+        }
+        response = pb_utils.InferenceResponse([pb_utils.Tensor(n, v) for n, v in outputs.items()])
+        sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    def _fail(self, sender: Any, message: str, code: int) -> None:
+        response = pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
+        sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    def _report(self) -> None:
+        values = {
+            "sequences": len(self.streams),
+            "decode_waiting": self.scheduler.n_waiting,
+            "decode_rows": self.scheduler.n_active,
+        }
+        for name, value in values.items():
+            self.metrics[name].set(value)
+        for name, value in (("decode_steps", self.scheduler.n_steps), ("decode_row_steps", self.scheduler.n_rows_stepped)):
+            self.metrics[name].increment(value - self.metrics[name].value())

@@ -1,0 +1,112 @@
+"""Whisper's tokens: prompts, suppression, and words out of tokens."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+# Written without spaces between words: a word is then one decodable character (openai/whisper tokenizer.py).
+UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
+
+
+@dataclass(frozen=True)
+class Word:
+    """`text` carries its leading space and punctuation; tokens `first` to `last` (exclusive) of the hypothesis make it."""
+
+    text: str
+    first: int
+    last: int
+
+
+class Vocabulary:
+    """Special ids by name, so that any checkpoint's own numbering works."""
+
+    def __init__(self, tokenizer_file: Path, generation: dict[str, Any], *, multilingual: bool) -> None:
+        self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        self.multilingual = multilingual
+        self.eot = self._id("<|endoftext|>")
+        self.sot = self._id("<|startoftranscript|>")
+        self.no_timestamps = self._id("<|notimestamps|>")
+        self.no_speech = next((i for t in ("<|nospeech|>", "<|nocaptions|>") if (i := self._tokenizer.token_to_id(t)) is not None), None)
+        self.size = self._tokenizer.get_vocab_size()
+        suppressed = {i for i in generation.get("suppress_tokens") or [] if i >= 0}
+        suppressed |= set(range(self.eot + 1, self.size))  # specials and timestamps: we decode plain text
+        self._suppressed = np.array(sorted(suppressed), np.int64)
+        begin = generation.get("begin_suppress_tokens") or [self._tokenizer.encode(" ", add_special_tokens=False).ids[0]]
+        self._begin = np.array(sorted({*begin} - {self.eot}), np.int64)
+
+    def _id(self, token: str) -> int:
+        found = self._tokenizer.token_to_id(token)
+        if found is None:
+            raise ValueError(f"the tokenizer has no {token}; is it Whisper's?")
+        return found
+
+    @property
+    def languages(self) -> list[str]:
+        """Codes between the start token and the task tokens."""
+        last = self._tokenizer.token_to_id("<|translate|>") or self.sot + 1
+        tokens = [self._tokenizer.id_to_token(i) for i in range(self.sot + 1, last)]
+        return [t[2:-2] for t in tokens if t]
+
+    def prompt(self, language: str = "en", task: str = "transcribe") -> list[int]:
+        """What is forced before the text. Raises `ValueError` for a language or task the checkpoint does not have."""
+        if not self.multilingual:
+            if task != "transcribe":
+                raise ValueError("this checkpoint transcribes one language; it cannot translate")
+            return [self.sot, self.no_timestamps]
+        code = self._tokenizer.token_to_id(f"<|{language}|>")
+        if code is None:
+            raise ValueError(f"language {language!r} is not among {', '.join(self.languages)}")
+        return [self.sot, code, self._id(f"<|{task}|>"), self.no_timestamps]
+
+    def suppress(self, logits: np.ndarray, first: bool) -> np.ndarray:
+        """Sets what may not come next to -inf, in place; `logits` (vocab,). The first token may end the text at once."""
+        logits[self._suppressed[self._suppressed < len(logits)]] = -np.inf
+        logits[self.size :] = -np.inf  # checkpoints pad their embedding
+        if first:
+            logits[self._begin] = -np.inf
+        return logits
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return self._tokenizer.decode([t for t in tokens if t < self.eot], skip_special_tokens=True)
+
+    def words(self, tokens: Sequence[int], language: str = "en") -> list[Word]:
+        """Splits text tokens into words, punctuation with the word it touches."""
+        pieces = self._characters(tokens)
+        if language in UNSPACED:
+            return _attach_punctuation(pieces)
+        words: list[Word] = []
+        for piece in pieces:
+            if words and not piece.text.startswith(" "):
+                words[-1] = Word(words[-1].text + piece.text, words[-1].first, piece.last)
+            else:
+                words.append(piece)
+        return _attach_punctuation(words)
+
+    def _characters(self, tokens: Sequence[int]) -> list[Word]:
+        """Shortest runs of tokens that decode to whole characters (a character may be split over byte tokens)."""
+        out: list[Word] = []
+        start = 0
+        for i in range(1, len(tokens) + 1):
+            text = self.text(tokens[start:i])
+            if "\ufffd" not in text or i == len(tokens):
+                out.append(Word(text, start, i))
+                start = i
+        return out
+
+
+def _attach_punctuation(words: list[Word]) -> list[Word]:
+    out: list[Word] = []
+    for word in words:
+        bare = word.text.strip()
+        if out and bare and all(c in string.punctuation or c in "。，！？：、…" for c in bare):
+            out[-1] = Word(out[-1].text + word.text.lstrip(), out[-1].first, word.last)
+        elif bare:
+            out.append(word)
+    return out

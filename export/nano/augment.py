@@ -1,0 +1,80 @@
+"""Waveform augmentation: speed, pitch (with it), gain, noise, room, telephone line, silence around, words cut off.
+
+Everything is numpy/scipy on float32 mono at 16 kHz in -1..1 and driven by one `numpy.random.Generator`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+from scipy.signal import fftconvolve, lfilter
+
+Float = npt.NDArray[np.float32]
+RATE = 16_000
+
+
+def speed(audio: Float, factor: float) -> Float:
+    """Faster and higher by `factor` (resampled)."""
+    return soxr.resample(audio, RATE * factor, RATE, quality="LQ").astype(np.float32)
+
+
+def coloured_noise(r: np.random.Generator, n: int) -> Float:
+    """White to brown noise, sometimes with a slowly moving level; unit RMS."""
+    white = r.standard_normal(n).astype(np.float32)
+    pole = r.choice([0.0, 0.5, 0.9, 0.97])
+    noise = lfilter([1.0], [1.0, -pole], white).astype(np.float32)
+    if r.random() < 0.4:
+        knots = r.uniform(0.2, 1.0, max(2, n // 4000))
+        noise *= np.interp(np.linspace(0, 1, n), np.linspace(0, 1, len(knots)), knots).astype(np.float32)
+    if r.random() < 0.2:
+        noise += 0.7 * np.sin(2 * np.pi * r.uniform(50, 400) * np.arange(n, dtype=np.float32) / RATE).astype(np.float32)
+    return noise / (np.sqrt(np.mean(noise**2)) + 1e-9)
+
+
+def room(r: np.random.Generator, audio: Float) -> Float:
+    """A synthetic room: a direct path, a few early reflections, an exponential tail of 0.1-0.5 s."""
+    n = int(r.uniform(0.1, 0.5) * RATE)
+    tail = r.standard_normal(n).astype(np.float32) * np.exp(-6.9 * np.arange(n, dtype=np.float32) / n)
+    tail *= r.uniform(0.02, 0.12)
+    tail[0] = 1.0
+    for _ in range(4):
+        tail[r.integers(30, min(n, 800))] += r.uniform(0.1, 0.4)
+    return fftconvolve(audio, tail)[: len(audio)].astype(np.float32)
+
+
+def telephone(audio: Float) -> Float:
+    """8 kHz mu-law and back."""
+    low = soxr.resample(audio, RATE, 8000, quality="LQ")
+    coded = np.sign(low) * np.log1p(255 * np.minimum(np.abs(low), 1)) / np.log1p(255)
+    coded = np.round(coded * 127) / 127
+    low = np.sign(coded) * np.expm1(np.abs(coded) * np.log1p(255)) / 255
+    return soxr.resample(low, 8000, RATE, quality="LQ").astype(np.float32)[: len(audio)]
+
+
+def distort(r: np.random.Generator, audio: Float, strength: float) -> Float:
+    """Room, noise, telephone line and gain, each with a chance that grows with `strength` (0..1)."""
+    if r.random() < 0.25 * strength:
+        audio = room(r, audio)
+    level = np.sqrt(np.mean(audio**2)) + 1e-6
+    if r.random() < 0.6 * strength:
+        audio = audio + coloured_noise(r, len(audio)) * level * 10 ** (-r.uniform(8, 35) / 20)
+    if r.random() < 0.12 * strength:
+        audio = telephone(np.clip(audio / (np.abs(audio).max() + 1e-6) * 0.7, -1, 1))
+    peak = np.abs(audio).max() + 1e-6
+    return (audio * min(r.uniform(0.05, 0.95) / peak, 30.0)).astype(np.float32)
+
+
+def spec_augment(r: np.random.Generator, mel: Float, strength: float) -> Float:
+    """SpecAugment in place: up to two bands of up to 14 mels, up to three stretches of up to 25 frames, set to the mean."""
+    fill = float(mel.mean())
+    n_mels, n_frames = mel.shape
+    for _ in range(r.integers(0, 3)):
+        width = int(r.integers(0, 1 + int(14 * strength)))
+        start = int(r.integers(0, n_mels - width))
+        mel[start : start + width] = fill
+    for _ in range(r.integers(0, 4)):
+        width = int(r.integers(0, 1 + int(25 * strength)))
+        start = int(r.integers(0, max(1, n_frames - width)))
+        mel[:, start : start + width] = fill
+    return mel

@@ -1,0 +1,132 @@
+"""Utterances on disk: shards of raw int16 audio beside a line of JSON an utterance.
+
+`shard-000.pcm` holds 16 kHz mono int16 end to end; `shard-000.jsonl` says where each utterance lies in it, its text,
+voice, and the phones and words the synthesiser told (see `synth.py`). A shard appears whole or not at all (written
+under another name, then renamed), so training may start while later shards are still being made.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import random
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from export.nano import synth, texts
+
+log = logging.getLogger(__name__)
+SHARD_SIZE = 2000
+
+
+@dataclass(frozen=True)
+class Item:
+    """One utterance of a shard; audio is read on demand."""
+
+    path: Path
+    offset: int
+    n_samples: int
+    text: str
+    voice: str
+    phones: list[synth.Span]
+    words: list[synth.Span]
+
+    def audio(self) -> np.ndarray:
+        """int16 (n_samples,) at 16 kHz."""
+        return np.fromfile(self.path, np.int16, self.n_samples, offset=self.offset * 2)
+
+
+def write_shard(folder: Path, name: str, utterances: Iterable[synth.Utterance]) -> int:
+    """Writes one shard; returns how many utterances it holds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    offset = count = 0
+    part_pcm, part_index = folder / f".{name}.pcm", folder / f".{name}.jsonl"
+    with part_pcm.open("wb") as pcm, part_index.open("w") as index:
+        for u in utterances:
+            pcm.write(np.ascontiguousarray(u.audio, np.int16).tobytes())
+            row = {"o": offset, "n": len(u.audio), "t": u.text, "v": u.voice, "p": u.phones, "w": u.words}
+            index.write(json.dumps(row) + "\n")
+            offset += len(u.audio)
+            count += 1
+    part_pcm.rename(folder / f"{name}.pcm")
+    part_index.rename(folder / f"{name}.jsonl")
+    return count
+
+
+def read_shard(index: Path) -> list[Item]:
+    rows = [json.loads(line) for line in index.read_text().splitlines()]
+    spans = lambda value: [tuple(s) for s in value]  # noqa: E731
+    return [Item(index.with_suffix(".pcm"), r["o"], r["n"], r["t"], r["v"], spans(r["p"]), spans(r["w"])) for r in rows]
+
+
+def read(folder: Path) -> list[Item]:
+    """Every utterance of every finished shard of a folder."""
+    return [item for index in sorted(folder.glob("*.jsonl")) for item in read_shard(index)]
+
+
+def _spoken(sentences: list[str], seed: int, stage: int) -> Iterator[synth.Utterance]:
+    r = random.Random(seed)
+    festival: dict[str, list[str]] = {}
+    for text in sentences:
+        voice = synth.unseen_voice(r) if stage == 3 else synth.seen_voice(r, stage)
+        if voice.engine == "festival":
+            festival.setdefault(voice.name, []).append(text)
+            continue
+        try:
+            utterance = synth.synthesise(text, voice)
+        except Exception as error:  # an engine that chokes on one sentence costs one sentence
+            log.warning("skipped %r in %s: %s", text, voice, error)
+            continue
+        if 0.3 <= len(utterance.audio) / synth.SAMPLE_RATE <= 12.0:
+            yield utterance
+    for name, batch in festival.items():
+        voice = synth.Voice("festival", name, r.uniform(0.85, 1.25))
+        try:
+            yield from (u for u in synth.festival_batch(batch, voice) if len(u.audio) <= 12 * synth.SAMPLE_RATE)
+        except Exception as error:
+            log.warning("skipped %d sentences in %s: %s", len(batch), name, error)
+
+
+def _make_shard(folder: Path, name: str, sentences: list[str], seed: int, stage: int) -> str:
+    return f"{name}: {write_shard(folder, name, _spoken(sentences, seed, stage))} utterances"
+
+
+def synthesise(folder: Path, n: int, *, seed: int = 1, workers: int = 2, n_easy: int = 6000) -> None:
+    """`n` training utterances (the first `n_easy` short, in four easy voices) as shards in `folder`; resumable."""
+    sentences = texts.corpus(n, seed)
+    easy = [t for t in sentences if len(t.split()) <= 9][:n_easy]
+    chosen = set(easy)
+    sentences = easy + [t for t in sentences if t not in chosen]
+    jobs = []
+    with ProcessPoolExecutor(workers) as pool:
+        for k in range(0, len(sentences), SHARD_SIZE):
+            name = f"shard-{k // SHARD_SIZE:03d}"
+            if not (folder / f"{name}.jsonl").exists():
+                stage = 0 if k < len(easy) else 2
+                jobs.append(pool.submit(_make_shard, folder, name, sentences[k : k + SHARD_SIZE], seed + k, stage))
+        for job in jobs:
+            log.info("%s", job.result())
+
+
+def synthesise_test(folder: Path, n: int = 400, *, seed: int = 77) -> None:
+    """The held-out sentences, once in seen voices and once in voices never trained on."""
+    sentences = texts.corpus(n, seed, held_out=True)
+    for name, stage in (("seen", 2), ("unseen", 3)):
+        if not (folder / f"{name}.jsonl").exists():
+            log.info("%s", _make_shard(folder, name, sentences, seed, stage))
+
+
+def recorded(folder: Path, transcripts: Path) -> Iterator[synth.Utterance]:
+    """Real speech: the audio files below `folder` that `transcripts` (file TAB text) names; any format soundfile reads."""
+    with transcripts.open(encoding="utf-8") as file:
+        for name, text, *_ in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+            path = folder / name
+            if path.exists():
+                audio, rate = soundfile.read(path, dtype="int16", always_2d=True)
+                yield synth.Utterance(text, f"recorded:{folder.parent.name}", synth._to_16k(audio[:, 0], rate))

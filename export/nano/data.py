@@ -1,0 +1,227 @@
+"""Training batches: utterances chosen, augmented, turned to log-mel and labels, in a few fixed shapes.
+
+A new tensor shape each step makes oneDNN several times slower, so windows have one of `BUCKETS_S` lengths, and tokens
+and phones are padded to what that length allows.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from export.mel import log_mel
+from export.nano import augment, corpus
+from export.nano.synth import PAUSES, SAMPLE_RATE
+
+BUCKETS_S = (2, 3, 4, 5, 6, 8, 12)
+CHARS = " abcdefghijklmnopqrstuvwxyz'"
+IGNORE = -100
+TIMESTAMP_S = 0.02
+
+
+def max_tokens(bucket_s: int) -> int:
+    return 12 + 9 * bucket_s
+
+
+def phone_table(items: list[corpus.Item]) -> list[str]:
+    """All phone labels, each engine's its own; index 0 is silence."""
+    names = {f"{i.voice.split(':')[0]}/{p[0]}" for i in items for p in i.phones if p[0] not in PAUSES}
+    names = {n.replace("festival/", "flite/") for n in names}
+    return ["pau", *sorted(names)]
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """What one stretch of training sees; see `train.py` for the schedule."""
+
+    max_s: float = 12.0
+    easy_only: bool = False
+    distort: float = 1.0
+    spec: float = 1.0
+    batch_s: float = 96.0
+    span: int | None = None
+
+
+@dataclass
+class Example:
+    audio: npt.NDArray[np.float32]
+    text: str
+    phones: list[tuple[str, float, float]]
+    words: list[tuple[str, float, float]]
+    timed: bool
+    complete: bool = True
+
+
+@dataclass
+class Batch:
+    """mel (B, 80, F); tokens and targets (B, T); phones (B, F/2); chars (B, C) padded with 0 and their lengths (B,)."""
+
+    mel: Tensor
+    tokens: Tensor
+    targets: Tensor
+    phones: Tensor
+    chars: Tensor
+    char_lengths: Tensor
+
+
+class Batches(IterableDataset[Batch]):
+    """Endless batches. Reads `stage_file` between batches, so the trainer can move the curriculum on."""
+
+    def __init__(
+        self, folder: Path, tokenizer: Tokenizer, phones: list[str], recorded: list[corpus.Item], seed: int, stages: list[tuple[int, Curriculum]], start: int
+    ) -> None:
+        self.folder, self.tokenizer, self.seed, self.recorded = folder, tokenizer, seed, recorded
+        self.phone_id = {p: i for i, p in enumerate(phones)}
+        self.stages, self.start = stages, start
+        special = tokenizer.token_to_id
+        self.eot, self.sot, self.notimes = special("<|endoftext|>"), special("<|startoftranscript|>"), special("<|notimestamps|>")
+        self.nospeech = special("<|nospeech|>")
+
+    def __iter__(self):  # noqa: ANN204 - torch's own protocol
+        torch.set_num_threads(1)
+        info = torch.utils.data.get_worker_info()
+        worker, n_workers = (info.id, info.num_workers) if info else (0, 1)
+        r = np.random.default_rng((self.seed, worker, self.start))
+        items: list[corpus.Item] = []
+        known = -1
+        step = self.start + worker
+        pools: dict[int, list[Example]] = defaultdict(list)
+        while True:
+            curriculum = [c for at, c in self.stages if at <= step][-1]
+            shards = sorted(self.folder.glob("*.jsonl"))
+            if len(shards) != known:  # shards may still be on their way
+                known, items = len(shards), [i for s in shards for i in corpus.read_shard(s)] + self.recorded * 2
+                by_voice: dict[str, list[corpus.Item]] = defaultdict(list)
+                for i in items:
+                    by_voice[i.voice].append(i)
+                easy = [i for i in items if i.voice in {"flite:rms", "flite:slt", "flite:kal16", "espeak:en-us"}]
+            while True:
+                pool = easy if curriculum.easy_only else items
+                item = pool[int(r.integers(len(pool)))]
+                if item.n_samples / SAMPLE_RATE > curriculum.max_s or item.n_samples < 4800:
+                    continue
+                example = self._example(r, item, by_voice[item.voice], curriculum)
+                bucket = next((b for b in BUCKETS_S if len(example.audio) <= b * SAMPLE_RATE), None)
+                if bucket is None:
+                    continue
+                if r.random() < 0.06 and bucket != BUCKETS_S[-1]:
+                    bucket = int(r.choice([b for b in BUCKETS_S if b > bucket]))
+                pools[bucket].append(example)
+                if len(pools[bucket]) >= max(4, int(curriculum.batch_s / bucket)):
+                    yield self._collate(r, pools.pop(bucket), bucket, curriculum)
+                    break
+            step += n_workers
+
+    def _example(self, r: np.random.Generator, item: corpus.Item, same_voice: list[corpus.Item], c: Curriculum) -> Example:
+        audio = item.audio().astype(np.float32) / 32768
+        e = Example(audio, item.text, self._labels(item), list(item.words), bool(item.phones))
+        if c.easy_only:
+            return e
+        if r.random() < 0.04:
+            return self._noise_only(r)
+        if r.random() < 0.12:
+            other = same_voice[int(r.integers(len(same_voice)))]
+            if item.n_samples + other.n_samples < 11 * SAMPLE_RATE:
+                gap = int(r.uniform(0.0, 0.5) * SAMPLE_RATE)
+                shift = (len(audio) + gap) / SAMPLE_RATE
+                later = lambda spans: [(n, a + shift, b + shift) for n, a, b in spans]  # noqa: E731
+                e.audio = np.concatenate([audio, np.zeros(gap, np.float32), other.audio().astype(np.float32) / 32768])
+                e.text += " " + other.text
+                e.phones += later(self._labels(other))
+                e.words += later(other.words)
+                e.timed = e.timed and bool(other.phones)
+        if r.random() < 0.5:
+            factor = r.uniform(0.88, 1.14)
+            e.audio = augment.speed(e.audio, factor)
+            e.phones = [(n, a / factor, b / factor) for n, a, b in e.phones]
+            e.words = [(n, a / factor, b / factor) for n, a, b in e.words]
+        if e.words and len(e.words) == len(e.text.split()) and len(e.words) > 3 and r.random() < 0.25:
+            self._cut(r, e)
+        before, after = (int(r.exponential(0.25) * SAMPLE_RATE) for _ in range(2))
+        if r.random() < 0.3:
+            before = 0
+        e.audio = np.concatenate([np.zeros(min(before, 16000), np.float32), e.audio, np.zeros(min(after, 16000), np.float32)])
+        shift = min(before, 16000) / SAMPLE_RATE
+        e.phones = [(n, a + shift, b + shift) for n, a, b in e.phones]
+        e.audio = augment.distort(r, e.audio, c.distort)
+        return e
+
+    def _labels(self, item: corpus.Item) -> list[tuple[str, float, float]]:
+        engine = item.voice.split(":")[0].replace("festival", "flite")
+        return [("pau" if n in PAUSES else f"{engine}/{n}", a, b) for n, a, b in item.phones]
+
+    def _cut(self, r: np.random.Generator, e: Example) -> None:
+        """Ends the audio inside or right after a word, as a partial hears it; the text keeps the words that are whole."""
+        k = int(r.integers(2, len(e.words)))
+        at = e.words[k - 1][2] + (r.uniform(0.0, 0.8) * (e.words[k][2] - e.words[k - 1][2]) if r.random() < 0.6 else 0.03)
+        heard = k
+        e.audio = e.audio[: int(at * SAMPLE_RATE)]
+        e.phones = [(n, a, min(b, at)) for n, a, b in e.phones if a < at]
+        e.text = " ".join(e.text.split()[:heard]).rstrip(".,?!")
+        e.words, e.complete = e.words[:heard], False
+
+    def _noise_only(self, r: np.random.Generator) -> Example:
+        n = int(r.uniform(0.5, 6) * SAMPLE_RATE)
+        level = 10 ** r.uniform(-4.5, -1.0) if r.random() < 0.8 else 0.0
+        return Example(np.clip(augment.coloured_noise(r, n) * level, -1, 1), "", [("pau", 0.0, n / SAMPLE_RATE)], [], False)
+
+    def _tokens(self, r: np.random.Generator, e: Example) -> list[int]:
+        if not e.text:
+            return [self.sot, self.nospeech, self.eot] if r.random() < 0.5 else [self.sot, self.notimes, self.eot]
+        ids = self.tokenizer.encode(" " + e.text, add_special_tokens=False).ids
+        spoken = [p for p in e.phones if p[0] != "pau"]
+        if e.timed and spoken and r.random() < 0.4:
+            stamp = lambda t: self.notimes + 1 + min(1500, max(0, round(t / TIMESTAMP_S)))  # noqa: E731
+            return [self.sot, stamp(spoken[0][1]), *ids, stamp(spoken[-1][2]), self.eot]
+        return [self.sot, self.notimes, *ids, self.eot]
+
+    def _collate(self, r: np.random.Generator, examples: list[Example], bucket: int, c: Curriculum) -> Batch:
+        n, frames, length = len(examples), bucket * 100, max_tokens(bucket)
+        mel = np.zeros((n, 80, frames), np.float32)
+        tokens = np.full((n, length), self.eot, np.int64)
+        targets = np.full((n, length), IGNORE, np.int64)
+        phones = np.full((n, frames // 2), IGNORE, np.int64)
+        chars = np.zeros((n, bucket * 30), np.int64)
+        char_lengths = np.zeros(n, np.int64)
+        for i, e in enumerate(examples):
+            padded = np.zeros(bucket * SAMPLE_RATE, np.float32)
+            padded[: len(e.audio)] = e.audio
+            mel[i] = log_mel(padded)
+            if c.spec > 0 and e.text:
+                augment.spec_augment(r, mel[i], c.spec)
+            ids = self._tokens(r, e)[: length + 1]
+            tokens[i, : len(ids) - 1], targets[i, : len(ids) - 1] = ids[:-1], ids[1:]
+            if e.phones:
+                phones[i] = 0
+                for name, a, b in e.phones:
+                    phones[i, round(a * 50) : round(b * 50)] = self.phone_id.get(name, IGNORE)
+            spelled = [CHARS.index(ch) + 1 for ch in e.text.lower().replace("-", " ") if ch in CHARS][: chars.shape[1]]
+            chars[i, : len(spelled)], char_lengths[i] = spelled, len(spelled)
+        return Batch(*(torch.from_numpy(a) for a in (mel, tokens, targets, phones, chars, char_lengths)))
+
+
+def recorded_items(folder: Path, sources: list[Path]) -> list[corpus.Item]:
+    """Folders of audio and transcripts.tsv, decoded once into a shard of their own beside `folder`."""
+    items: list[corpus.Item] = []
+    for k, source in enumerate(sources):
+        cache = folder.with_name(folder.name + "-recorded")
+        index = cache / f"recorded-{k:03d}.jsonl"
+        if not index.exists():
+            corpus.write_shard(cache, f"recorded-{k:03d}", corpus.recorded(source, source / "transcripts.tsv"))
+        items += corpus.read_shard(index)
+    return items
+
+
+def shuffled(items: list[corpus.Item], seed: int) -> list[corpus.Item]:
+    out = list(items)
+    random.Random(seed).shuffle(out)
+    return out

@@ -1,0 +1,104 @@
+"""Packs trained weights as a Hugging Face Whisper checkpoint: fp16 safetensors, configs, tokenizer files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+
+from export.nano.model import Dims, Whisper
+
+
+def load(weights: Path, tokenizer: Tokenizer) -> Whisper:
+    """The model of a training checkpoint, its auxiliary heads dropped."""
+    state = torch.load(weights, map_location="cpu", weights_only=True)["model"]
+    state = {k: v for k, v in state.items() if not k.startswith(("phone_head", "char_head"))}
+    model = Whisper(Dims(tokenizer.get_vocab_size()))
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def average(paths: Sequence[Path], out: Path) -> None:
+    """The mean of several training checkpoints' weights (the last ones of a run): a cheap point or two of accuracy."""
+    states = [torch.load(p, map_location="cpu", weights_only=True) for p in paths]
+    mean = {k: sum(s["model"][k].float() for s in states) / len(states) for k in states[0]["model"]}
+    torch.save({"model": mean, "step": states[-1]["step"]}, out)
+
+
+def package(weights: Path, tokenizer_folder: Path, out: Path, *, windows_s: Sequence[int], alignment_heads: Sequence[tuple[int, int]]) -> None:
+    """Writes the checkpoint folder `out` that transformers, faster-whisper's converter and our exporter read."""
+    tokenizer = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
+    model = load(weights, tokenizer)
+    dims, ids = model.dims, tokenizer.token_to_id
+    out.mkdir(parents=True, exist_ok=True)
+    for file in tokenizer_folder.iterdir():
+        shutil.copyfile(file, out / file.name)
+    save_file({k: v.half().contiguous() for k, v in model.checkpoint_tensors().items()}, out / "model.safetensors", {"format": "pt"})
+    eot, sot, no_times = ids("<|endoftext|>"), ids("<|startoftranscript|>"), ids("<|notimestamps|>")
+    common = {
+        "bos_token_id": eot,
+        "eos_token_id": eot,
+        "pad_token_id": eot,
+        "decoder_start_token_id": sot,
+        "begin_suppress_tokens": [tokenizer.encode(" ", add_special_tokens=False).ids[0]],
+        "suppress_tokens": [],
+    }
+    config = {
+        "architectures": ["WhisperForConditionalGeneration"],
+        "model_type": "whisper",
+        "d_model": dims.d_model,
+        "encoder_layers": dims.encoder_layers,
+        "decoder_layers": dims.decoder_layers,
+        "encoder_attention_heads": dims.heads,
+        "decoder_attention_heads": dims.heads,
+        "encoder_ffn_dim": 4 * dims.d_model,
+        "decoder_ffn_dim": 4 * dims.d_model,
+        "num_mel_bins": dims.n_mels,
+        "vocab_size": dims.vocab_size,
+        "max_source_positions": dims.max_source_positions,
+        "max_target_positions": dims.max_target_positions,
+        "activation_function": "gelu",
+        "scale_embedding": False,
+        "tie_word_embeddings": True,
+        "is_encoder_decoder": True,
+        "torch_dtype": "float16",
+        "forced_decoder_ids": [[1, no_times]],
+        **common,
+    }
+    generation = {
+        **common,
+        "alignment_heads": [list(pair) for pair in alignment_heads],
+        "forced_decoder_ids": [[1, no_times]],
+        "is_multilingual": False,
+        "max_initial_timestamp_index": 50,
+        "max_length": 448,
+        "no_timestamps_token_id": no_times,
+        "prev_sot_token_id": ids("<|startofprev|>"),
+        "return_timestamps": False,
+    }
+    preprocessor = {
+        "feature_extractor_type": "WhisperFeatureExtractor",
+        "processor_class": "WhisperProcessor",
+        "feature_size": dims.n_mels,
+        "sampling_rate": 16000,
+        "hop_length": 160,
+        "n_fft": 400,
+        "chunk_length": 30,
+        "n_samples": 480000,
+        "nb_max_frames": 3000,
+        "padding_side": "right",
+        "padding_value": 0.0,
+        "return_attention_mask": False,
+    }
+    for name, content in (
+        ("config.json", config),
+        ("generation_config.json", generation),
+        ("preprocessor_config.json", preprocessor),
+        ("voiceforge.json", {"windows_s": list(windows_s)}),
+    ):
+        (out / name).write_text(json.dumps(content, indent=1) + "\n")

@@ -1,0 +1,240 @@
+"""Speech synthesis with what the engines know about time: phones and words with their ends.
+
+- espeak-ng through its C library (`libespeak-ng.so.1`): events give each phone's and word's start in ms.
+- flite through its command line: `-psdur` prints each phone with its end time; it does not say where words end.
+- festival in batches through a Scheme script that writes the wave, the segments and the words of each utterance.
+
+All return 16 kHz mono int16. Debian packages: espeak-ng, flite, festival, festvox-kallpc16k, festvox-us-slt-hts.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import random
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+SAMPLE_RATE = 16_000
+Span = tuple[str, float, float]  # label, start_s, end_s
+
+
+@dataclass(frozen=True)
+class Voice:
+    """One voice of one engine; `rate` and `pitch` are relative, 1.0 is the engine's own."""
+
+    engine: str
+    name: str
+    rate: float = 1.0
+    pitch: float = 1.0
+
+
+@dataclass
+class Utterance:
+    """`audio` int16 (n,) at 16 kHz; phones and words where the engine tells them, else empty."""
+
+    text: str
+    voice: str
+    audio: np.ndarray
+    phones: list[Span] = field(default_factory=list)
+    words: list[Span] = field(default_factory=list)
+
+
+FLITE_VOICES = ("rms", "slt", "awb", "kal16")
+FESTIVAL_VOICES = ("cmu_us_slt_arctic_hts", "kal_diphone")
+ESPEAK_ACCENTS = ("en-us", "en", "en-gb-x-rp", "en-us-nyc", "en-gb-scotland", "en-029")
+ESPEAK_VARIANTS = (
+    "", "f1", "f2", "f3", "f4", "m1", "m2", "m3", "m4", "m5", "klatt2", "linda", "steph", "belinda", "adam", "edward",
+    "john", "michael", "paul", "victor", "max", "Andrea", "Alicia", "Annie", "Mike", "Denis",
+)  # fmt: skip
+UNSEEN_ACCENTS = ("en-gb-x-gbclan", "en-gb-x-gbcwmd")
+UNSEEN_VARIANTS = ("f5", "m6", "m7", "m8", "iven", "robert", "Gene", "Marco", "travis", "steph3", "quincy", "aunty")
+
+
+def seen_voice(r: random.Random, stage: int = 2) -> Voice:
+    """A random voice to train with. Stage 0: four easy voices; 2: all."""
+    if stage == 0:
+        name = r.choice(["rms", "slt", "kal16", "en-us"])
+        return Voice("espeak" if name == "en-us" else "flite", name)
+    rate, pitch = r.uniform(0.85, 1.25), r.uniform(0.85, 1.2)
+    x = r.random()
+    if x < 0.56:
+        return Voice("flite", r.choice(["rms", "rms", "slt", "slt", "awb", "kal16"]), rate, pitch)
+    if x < 0.60:
+        return Voice("festival", r.choice(FESTIVAL_VOICES), rate)
+    accent = r.choice(ESPEAK_ACCENTS[:4] if r.random() < 0.8 else ESPEAK_ACCENTS[4:])
+    variant = r.choice(ESPEAK_VARIANTS)
+    return Voice("espeak", f"{accent}+{variant}" if variant else accent, rate, pitch)
+
+
+def unseen_voice(r: random.Random) -> Voice:
+    """A random voice that `seen_voice` never gives."""
+    accent = r.choice(UNSEEN_ACCENTS + ESPEAK_ACCENTS[:3])
+    return Voice("espeak", f"{accent}+{r.choice(UNSEEN_VARIANTS)}", r.uniform(0.85, 1.2), r.uniform(0.85, 1.2))
+
+
+def _to_16k(audio: np.ndarray, rate: int) -> np.ndarray:
+    if rate == SAMPLE_RATE:
+        return audio
+    out = soxr.resample(audio.astype(np.float32), rate, SAMPLE_RATE, quality="HQ")
+    return np.clip(np.round(out), -32768, 32767).astype(np.int16)
+
+
+# --- espeak-ng ----------------------------------------------------------------------------------------------------
+
+
+class _Id(ctypes.Union):
+    _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
+
+
+class _Event(ctypes.Structure):
+    _fields_ = [
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", _Id),
+    ]
+
+
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+_WORD, _PHONEME = 1, 7
+
+
+class _Espeak:
+    """One espeak-ng per process: the library keeps its state in globals."""
+
+    def __init__(self) -> None:
+        self._lib = ctypes.CDLL("libespeak-ng.so.1")
+        self.rate = self._lib.espeak_Initialize(2, 400, None, 1)  # AUDIO_OUTPUT_SYNCHRONOUS, phoneme events
+        if self.rate <= 0:
+            raise RuntimeError("espeak-ng would not start; is espeak-ng-data installed?")
+        self._callback = _Callback(self._collect)
+        self._lib.espeak_SetSynthCallback(self._callback)
+        self._chunks: list[np.ndarray] = []
+        self._phones: list[tuple[str, int]] = []
+        self._words: list[tuple[int, int, int]] = []
+
+    def _collect(self, wav: ctypes._Pointer[ctypes.c_short], n: int, events: ctypes._Pointer[_Event]) -> int:
+        if n > 0:
+            self._chunks.append(np.ctypeslib.as_array(wav, (n,)).copy())
+        i = 0
+        while events[i].type != 0:
+            event = events[i]
+            if event.type == _PHONEME:
+                name = bytes(event.id.string).decode("utf-8", "ignore")
+                self._phones.append((name, event.audio_position))
+            elif event.type == _WORD:
+                self._words.append((event.text_position - 1, event.length, event.audio_position))
+            i += 1
+        return 0
+
+    def speak(self, text: str, voice: Voice) -> Utterance:
+        lib = self._lib
+        if lib.espeak_SetVoiceByName(voice.name.encode()) != 0:
+            raise ValueError(f"espeak-ng has no voice {voice.name!r}; `espeak-ng --voices` lists them")
+        lib.espeak_SetParameter(1, int(165 * voice.rate), 0)  # words per minute
+        lib.espeak_SetParameter(3, int(np.clip(50 * voice.pitch, 0, 99)), 0)
+        self._chunks, self._phones, self._words = [], [], []
+        data = text.encode()
+        lib.espeak_Synth(data, len(data) + 1, 0, 1, 0, 1, None, None)  # UTF-8
+        audio = np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int16)
+        seconds = len(audio) / self.rate
+        starts = [p[1] / 1000 for p in self._phones] + [seconds]
+        phones = [(p[0] or "pau", starts[i], starts[i + 1]) for i, p in enumerate(self._phones)]
+        return Utterance(text, f"espeak:{voice.name}", _to_16k(audio, self.rate), phones, self._word_spans(text, phones))
+
+    def _word_spans(self, text: str, phones: Sequence[Span]) -> list[Span]:
+        """A word event comes up to 50 ms before the word's first phone: phones decide where it starts and ends."""
+        begins = [w[2] / 1000 for w in self._words] + [float("inf")]
+        spans: list[Span] = []
+        for i, (position, length, _) in enumerate(self._words):
+            inside = [p for p in phones if p[0] not in PAUSES and begins[i] - 1e-6 <= p[1] < begins[i + 1] - 1e-6]
+            if inside:
+                spans.append((text[position : position + length], inside[0][1], inside[-1][2]))
+        return spans
+
+
+PAUSES = frozenset({"pau", "_", "_:", "_!", "_|", "", "#", ",", "'", "%", "=", "sil"})
+
+
+@cache
+def _espeak() -> _Espeak:
+    return _Espeak()
+
+
+# --- flite --------------------------------------------------------------------------------------------------------
+
+
+def _flite(text: str, voice: Voice, folder: Path) -> Utterance:
+    wav = folder / "flite.wav"
+    command = ["flite", "-voice", voice.name, "-psdur", "--setf", f"duration_stretch={1 / voice.rate:.3f}"]
+    if voice.pitch != 1.0:
+        mean = {"rms": 100, "slt": 172, "awb": 130, "kal16": 105}[voice.name]
+        command += ["--setf", f"int_f0_target_mean={mean * voice.pitch:.1f}"]
+    out = subprocess.run([*command, "-t", text, "-o", str(wav)], capture_output=True, text=True, check=True).stdout
+    audio, rate = soundfile.read(wav, dtype="int16")
+    phones: list[Span] = []
+    start = 0.0
+    for label, end in re.findall(r"(\S+):([\d.]+)", out):
+        phones.append((label, start, float(end)))
+        start = float(end)
+    return Utterance(text, f"flite:{voice.name}", _to_16k(audio, rate), phones)
+
+
+# --- festival -----------------------------------------------------------------------------------------------------
+
+_FESTIVAL = r"""
+(define (vf_say n text)
+  (let ((utt (SynthText_quiet text)))
+    (utt.save.wave utt (format nil "%s/%d.wav" vf_folder n) 'riff)
+    (utt.save.segs utt (format nil "%s/%d.seg" vf_folder n))
+    (set! vf_out (fopen (format nil "%s/%d.words" vf_folder n) "w"))
+    (mapcar (lambda (w) (format vf_out "%s\t%f\t%f\n" (item.name w)
+        (item.feat w 'word_start) (item.feat w 'word_end))) (utt.relation.items utt 'Word))
+    (fclose vf_out)))
+(define (SynthText_quiet text) (utt.synth (eval (list 'Utterance 'Text text))))
+"""
+
+
+def festival_batch(texts: Sequence[str], voice: Voice) -> Iterator[Utterance]:
+    """Synthesises many sentences in one festival process (its start costs more than a sentence)."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        lines = [f"(voice_{voice.name})", f"(Parameter.set 'Duration_Stretch {1 / voice.rate:.3f})", f'(set! vf_folder "{name}")']
+        lines += [_FESTIVAL] + [f'(vf_say {i} "{t}")' for i, t in enumerate(texts)]
+        script = folder / "batch.scm"
+        script.write_text("\n".join(lines))
+        subprocess.run(["festival", "-b", str(script)], check=True, capture_output=True)
+        for i, text in enumerate(texts):
+            audio, rate = soundfile.read(folder / f"{i}.wav", dtype="int16")
+            segments = [line.split() for line in (folder / f"{i}.seg").read_text().splitlines() if line[:1].isspace() or line[:1].isdigit()]
+            ends = [(s[2], float(s[0])) for s in segments if len(s) >= 3]
+            phones = [(label, ends[k - 1][1] if k else 0.0, end) for k, (label, end) in enumerate(ends)]
+            rows = [line.split("\t") for line in (folder / f"{i}.words").read_text().splitlines()]
+            words = [(w, float(a), float(b)) for w, a, b in rows]
+            yield Utterance(text, f"festival:{voice.name}", _to_16k(audio, rate), phones, words)
+
+
+def synthesise(text: str, voice: Voice) -> Utterance:
+    """One sentence in one voice.
+
+    Raises `ValueError` for a voice the engine does not have, `subprocess.CalledProcessError` when an engine fails.
+    """
+    if voice.engine == "espeak":
+        return _espeak().speak(text, voice)
+    if voice.engine == "festival":
+        return next(festival_batch([text], voice))
+    with tempfile.TemporaryDirectory() as folder:
+        return _flite(text, voice, Path(folder))

@@ -1,0 +1,148 @@
+"""Trains `nano` from scratch: joint attention, character CTC and phone-per-frame loss, bf16, on a CPU or a GPU.
+
+The schedule follows what broke the plateau in trials: few clean voices and short utterances first, encoder attention
+limited to ±16 frames and then widened, phone labels per frame weighed high at first. The learning rate warms up, stays,
+and decays over the last `decay` share of the steps, so a run can be prolonged from a checkpoint by asking for more steps.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+
+from export.nano import corpus, tokenizer as bpe
+from export.nano.data import CHARS, IGNORE, Batch, Batches, Curriculum, phone_table, recorded_items
+from export.nano.model import Dims, Whisper
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers of a run. `steps` is the end of the decay."""
+
+    steps: int = 12_000
+    warmup: int = 300
+    decay: float = 0.3
+    peak: float = 1.5e-3
+    vocab: int = 1536
+    seed: int = 1
+    threads: int = 2
+    workers: int = 1
+    save_every: int = 250
+
+    def rate(self, step: int) -> float:
+        start = self.steps * (1 - self.decay)
+        if step < self.warmup:
+            return self.peak * (step + 1) / self.warmup
+        if step < start:
+            return self.peak
+        return self.peak * max(0.02, (self.steps - step) / (self.steps - start))
+
+
+STAGES: list[tuple[int, Curriculum]] = [
+    (0, Curriculum(max_s=4, easy_only=True, distort=0, spec=0, batch_s=64, span=16)),
+    (700, Curriculum(max_s=5, distort=0.3, spec=0, batch_s=64, span=24)),
+    (1500, Curriculum(max_s=6, distort=0.6, spec=0.3, batch_s=80, span=48)),
+    (2500, Curriculum(max_s=12, distort=1.0, spec=0.6, batch_s=96, span=None)),
+]
+
+
+def losses(model: Whisper, batch: Batch, span: int | None) -> dict[str, torch.Tensor]:
+    """Each loss as a mean: attention (nats a token, label smoothing 0.1), CTC (nats a character), phones (nats a frame)."""
+    hidden = model.encoder(batch.mel, span)
+    logits = model.decoder(batch.tokens, hidden).float()
+    attention = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE, label_smoothing=0.1)
+    assert model.phone_head is not None and model.char_head is not None
+    phones = F.cross_entropy(model.phone_head(hidden).float().flatten(0, 1), batch.phones.flatten(), ignore_index=IGNORE)
+    chars = model.char_head(hidden).float().log_softmax(-1).transpose(0, 1)
+    frames = torch.full((chars.shape[1],), chars.shape[0])
+    ctc = F.ctc_loss(chars, batch.chars, frames, batch.char_lengths, reduction="sum", zero_infinity=True)
+    return {"att": attention, "ctc": ctc / batch.char_lengths.sum().clamp(min=1), "phone": phones}
+
+
+def _to(batch: Batch, device: str) -> Batch:
+    return Batch(*(getattr(batch, name).to(device) for name in Batch.__dataclass_fields__))
+
+
+def train(data: Path, out: Path, plan: Plan, recorded: list[Path], device: str = "auto") -> None:
+    """Runs until `plan.steps`; resumes from `out/last.pt`. Writes `out/log.jsonl` and a checkpoint every `save_every`."""
+    out.mkdir(parents=True, exist_ok=True)
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    torch.set_num_threads(plan.threads)
+    torch.manual_seed(plan.seed)
+    real = recorded_items(data, recorded)
+    vocabulary = out / "vocabulary.json"
+    if not vocabulary.exists():
+        items = corpus.read(data)
+        tokens = bpe.train((i.text for i in items + real), plan.vocab)
+        bpe.save(tokens, out / "tokenizer")
+        vocabulary.write_text(json.dumps({"phones": phone_table(items)}))
+    from tokenizers import Tokenizer
+
+    tokens = Tokenizer.from_file(str(out / "tokenizer" / "tokenizer.json"))
+    phones = json.loads(vocabulary.read_text())["phones"]
+    model = Whisper(Dims(tokens.get_vocab_size()), len(phones), len(CHARS) + 1).to(device)
+    decayed = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
+    plain = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
+    optimiser = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}], lr=plan.peak, betas=(0.9, 0.98)
+    )
+    step, last = 0, out / "last.pt"
+    if last.exists():
+        saved = torch.load(last, map_location=device, weights_only=True)
+        model.load_state_dict(saved["model"])
+        optimiser.load_state_dict(saved["optimiser"])
+        step = saved["step"]
+        log.info("resumed at step %d", step)
+    log.info("%d parameters on %s, vocabulary %d", sum(p.numel() for p in model.parameters()), device, model.dims.vocab_size)
+    batches = DataLoader(
+        Batches(data, tokens, phones, real, plan.seed, STAGES, step), batch_size=None, num_workers=plan.workers, prefetch_factor=6
+    )
+    model.train()
+    sums: dict[str, float] = {}
+    seconds, began = 0.0, time.monotonic()
+    for batch in batches:
+        if step >= plan.steps:
+            break
+        stage = [c for at, c in STAGES if at <= step][-1]
+        for group in optimiser.param_groups:
+            group["lr"] = plan.rate(step)
+        batch = _to(batch, device)
+        with torch.autocast(device, torch.bfloat16):
+            parts = losses(model, batch, stage.span)
+        phone_weight = 1.0 if step < 3000 else 0.3
+        loss = parts["att"] + 0.5 * parts["ctc"] + phone_weight * parts["phone"]
+        if not torch.isfinite(loss):
+            log.warning("step %d: loss is %s, skipped", step, loss.item())
+            optimiser.zero_grad(set_to_none=True)
+            continue
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        step += 1
+        seconds += batch.mel.shape[0] * batch.mel.shape[2] / 100
+        for name, value in parts.items():
+            sums[name] = sums.get(name, 0.0) + value.item()
+        if step % 50 == 0:
+            pace = seconds / (time.monotonic() - began)
+            row = {"step": step, **{k: round(v / 50, 4) for k, v in sums.items()}, "audio_s_per_s": round(pace, 1), "lr": plan.rate(step)}
+            log.info("%s", row)
+            with (out / "log.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            sums, seconds, began = {}, 0.0, time.monotonic()
+        if step % plan.save_every == 0 or step == plan.steps:
+            part = out / "last.part"
+            torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, part)
+            os.replace(part, last)
+            if step % 1000 == 0 or step == plan.steps:
+                torch.save({"model": model.state_dict(), "step": step}, out / f"step-{step}.pt")

@@ -1,0 +1,101 @@
+"""`config.pbtxt` of each model: what the NGC image's native backends and the embedded Triton both take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from export.silero import STATES
+
+ENGINE_IDLE_S = 90
+"""Longer than the front end's 10 s no-data timeout with room for a stalled network; Triton's default of 1 s is a trap."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    name: str
+    type: str
+    dims: Sequence[int]
+    optional: bool = False
+    ragged: bool = False
+
+
+def _tensor(kind: str, t: Tensor) -> str:
+    lines = [f'    name: "{t.name}"', f"    data_type: TYPE_{t.type}", f"    dims: [ {', '.join(map(str, t.dims))} ]"]
+    lines += ["    allow_ragged_batch: true"] if t.ragged else []
+    lines += ["    optional: true"] if t.optional else []
+    return f"{kind} [\n  {{\n" + "\n".join(lines) + "\n  }\n]"
+
+
+def _model(name: str, backend: str, max_batch: int, inputs: Sequence[Tensor], outputs: Sequence[Tensor], *blocks: str) -> str:
+    head = [f'name: "{name}"', f'backend: "{backend}"', f"max_batch_size: {max_batch}"]
+    tensors = [_tensor("input", t) for t in inputs] + [_tensor("output", t) for t in outputs]
+    return "\n".join([*head, *tensors, *blocks, "instance_group [ { count: 1 } ]"]) + "\n"
+
+
+def _parameters(values: Mapping[str, str | int]) -> str:
+    return "\n".join(f'parameters {{ key: "{k}" value: {{ string_value: "{v}" }} }}' for k, v in values.items())
+
+
+# One thread an operator: throughput comes from batches and from models side by side, not from splitting small matrices.
+_ORT_THREADS = {"intra_op_thread_count": 1, "inter_op_thread_count": 1}
+
+
+def silero_vad(max_sequences: int = 1024, idle_s: int = ENGINE_IDLE_S, name: str = "silero_vad") -> str:
+    states = "\n".join(
+        f'    {{\n      input_name: "state_{n}"\n      output_name: "next_{n}"\n      data_type: TYPE_FP32\n      dims: [ {size} ]\n'
+        f'      initial_state: {{ name: "zero" data_type: TYPE_FP32 dims: [ {size} ] zero_data: true }}\n    }}'
+        for n, size in STATES.items()
+    ).replace("}\n    {", "},\n    {")
+    return _model(
+        name,
+        "onnxruntime",
+        64,
+        [Tensor("audio", "INT16", [-1])],
+        [Tensor("probabilities", "FP32", [-1])],
+        f"sequence_batching {{\n  max_sequence_idle_microseconds: {idle_s * 1_000_000}\n"
+        f"  oldest {{ max_candidate_sequences: {max_sequences} }}\n  state [\n{states}\n  ]\n}}",
+        _parameters(_ORT_THREADS),
+    )
+
+
+def whisper_encoder(name: str, d_model: int, max_batch: int = 16) -> str:
+    return _model(
+        name,
+        "onnxruntime",
+        max_batch,
+        [Tensor("audio", "INT16", [-1])],
+        [Tensor("hidden_states", "FP32", [-1, d_model])],
+        "dynamic_batching { }",
+        _parameters(_ORT_THREADS),
+    )
+
+
+def whisper(name: str, parameters: Mapping[str, str | int], max_sequences: int = 1024, idle_s: int = ENGINE_IDLE_S) -> str:
+    """The decode engine: a Python model behind the sequence batcher; see `export/engine/model.py` for the tensors."""
+    return _model(
+        name,
+        "python",
+        64,
+        [
+            Tensor("audio", "INT16", [-1], ragged=True),
+            Tensor("command", "INT32", [1]),
+            Tensor("commit", "INT32", [1], optional=True),
+            Tensor("language", "STRING", [1], optional=True),
+            Tensor("task", "STRING", [1], optional=True),
+        ],
+        [
+            Tensor("tokens", "INT32", [-1]),
+            Tensor("token_logprobs", "FP32", [-1]),
+            Tensor("words", "STRING", [-1]),
+            Tensor("word_times", "INT32", [-1, 2]),
+            Tensor("word_probabilities", "FP32", [-1]),
+            Tensor("text", "STRING", [1]),
+            Tensor("no_speech_probability", "FP32", [1]),
+            Tensor("window_samples", "INT32", [1]),
+            Tensor("timings_ms", "FP32", [3]),
+        ],
+        f"sequence_batching {{\n  max_sequence_idle_microseconds: {idle_s * 1_000_000}\n"
+        f"  oldest {{ max_candidate_sequences: {max_sequences} }}\n}}",
+        _parameters(parameters),
+    )

@@ -1,0 +1,198 @@
+"""Whisper as three ONNX graphs, built from a checkpoint's weights without torch.
+
+- encoder: PCM in, hidden states out; the log-mel is part of the graph, so a client sends int16 and nothing else.
+- cross: hidden states to the keys and values of the decoder's cross-attention, once a window.
+- decoder: n tokens with a key/value cache to logits, the new cache, and the attention of the alignment heads.
+
+Layouts follow `transformers`' modeling_whisper; parity is tested against it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from export.checkpoint import Checkpoint
+from export.graph import FLOAT, INT16, INT64, Graph
+from export.mel import HOP, N_FFT, dft_matrices, mel_filters
+
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+def _log_mel(g: Graph, audio: str, n_mels: int) -> str:
+    """int16 (B, N) to log-mel (B, n_mels, N / 160), computed in float32 whatever the graph's dtype."""
+    x = g.op("Cast", audio, to=FLOAT)
+    x = g.op("Mul", x, g.const(np.float32(1 / 32768), np.float32))
+    x = g.op("Unsqueeze", x, g.const([1]))
+    x = g.op("Pad", x, g.const([0, 0, N_FFT // 2, 0, 0, N_FFT // 2]), mode="reflect")
+    cosine, sine = dft_matrices()
+    kernel = g.const(np.concatenate([cosine, sine])[:, None, :], np.float32)
+    spectrum = g.op("Conv", x, kernel, strides=[HOP])
+    n_bins = N_FFT // 2 + 1
+    halves = [g.op("Slice", spectrum, g.const([a]), g.const([a + n_bins]), g.const([1])) for a in (0, n_bins)]
+    power = g.op("Add", *(g.op("Mul", h, h) for h in halves))
+    power = g.op("Slice", power, g.const([0]), g.const([-1]), g.const([2]))  # Whisper drops the last frame
+    mel = g.op("MatMul", g.const(mel_filters(n_mels), np.float32), power)
+    mel = g.op("Log", g.op("Max", mel, g.const(np.float32(1e-10), np.float32)))
+    mel = g.op("Mul", mel, g.const(np.float32(1 / np.log(10)), np.float32))
+    peak = g.op("ReduceMax", mel, g.const([1, 2]), keepdims=1)
+    mel = g.op("Max", mel, g.op("Sub", peak, g.const(np.float32(8), np.float32)))
+    mel = g.op("Mul", g.op("Add", mel, g.const(np.float32(4), np.float32)), g.const(np.float32(0.25), np.float32))
+    return g.op("Cast", mel, to=g.float_type) if g.dtype != np.float32 else mel
+
+
+class _Layers:
+    """What encoder and decoder share: weights by name, heads, attention and feed-forward blocks."""
+
+    def __init__(self, checkpoint: Checkpoint, g: Graph, heads: int) -> None:
+        self.c, self.g, self.heads = checkpoint, g, heads
+        self.width = checkpoint.config["d_model"] // heads
+
+    def linear(self, x: str, name: str, scale: float = 1.0) -> str:
+        bias = self.c.tensor(f"{name}.bias") * scale if self.c.has(f"{name}.bias") else None
+        return self.g.linear(x, name, self.c.tensor(f"{name}.weight") * scale, bias)
+
+    def norm(self, x: str, name: str) -> str:
+        return self.g.layer_norm(x, name, self.c.tensor(f"{name}.weight"), self.c.tensor(f"{name}.bias"))
+
+    def split(self, x: str, *, transposed: bool = False) -> str:
+        """(B, n, d) to (B, H, n, Dh), or (B, H, Dh, n) for keys."""
+        x = self.g.reshape(x, [0, 0, self.heads, self.width])
+        return self.g.op("Transpose", x, perm=[0, 2, 3, 1] if transposed else [0, 2, 1, 3])
+
+    def merge(self, x: str) -> str:
+        return self.g.reshape(self.g.op("Transpose", x, perm=[0, 2, 1, 3]), [0, 0, self.heads * self.width])
+
+    def queries(self, x: str, name: str) -> str:
+        return self.split(self.linear(x, f"{name}.q_proj", self.width**-0.5))
+
+    def feed_forward(self, x: str, name: str) -> str:
+        y = self.norm(x, f"{name}.final_layer_norm")
+        y = self.g.op("Gelu", self.linear(y, f"{name}.fc1"))
+        return self.g.op("Add", x, self.linear(y, f"{name}.fc2"))
+
+
+def encoder(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
+    """`audio` int16 (B, N), N a multiple of 320 up to 480,000, to `hidden_states` (B, N / 320, d_model)."""
+    config = checkpoint.config
+    g = Graph("whisper_encoder", dtype)
+    layers = _Layers(checkpoint, g, config["encoder_attention_heads"])
+    audio = g.input("audio", ["batch", "samples"], INT16)
+    x = _log_mel(g, audio, config["num_mel_bins"])
+    for name, stride in (("conv1", 1), ("conv2", 2)):
+        weight = g.weight(f"{name}.weight", checkpoint.tensor(f"encoder.{name}.weight"))
+        bias = g.weight(f"{name}.bias", checkpoint.tensor(f"encoder.{name}.bias"))
+        x = g.op("Gelu", g.op("Conv", x, weight, bias, strides=[stride], pads=[1, 1]))
+    x = g.op("Transpose", x, perm=[0, 2, 1])
+    length = g.op("Slice", g.op("Shape", x), g.const([1]), g.const([2]))
+    positions = g.weight("positions", checkpoint.tensor("encoder.embed_positions.weight"))
+    x = g.op("Add", x, g.op("Slice", positions, g.const([0]), length, g.const([0])))
+    for i in range(checkpoint.layers[0]):
+        name = f"encoder.layers.{i}"
+        y = layers.norm(x, f"{name}.self_attn_layer_norm")
+        scores = g.op(
+            "MatMul",
+            layers.queries(y, f"{name}.self_attn"),
+            layers.split(layers.linear(y, f"{name}.self_attn.k_proj"), transposed=True),
+        )
+        y = g.op("MatMul", g.op("Softmax", scores, axis=-1), layers.split(layers.linear(y, f"{name}.self_attn.v_proj")))
+        x = g.op("Add", x, layers.linear(layers.merge(y), f"{name}.self_attn.out_proj"))
+        x = layers.feed_forward(x, name)
+    x = layers.norm(x, "encoder.layer_norm")
+    if dtype != "float32":
+        x = g.op("Cast", x, to=FLOAT)  # one type on the wire, whatever the precision
+    g.output(x, "hidden_states", ["batch", "frames", config["d_model"]], FLOAT)
+    return g
+
+
+def cross(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
+    """`hidden_states` float32 (B, T, d) to `cross_k_i` (B, H, Dh, T) and `cross_v_i` (B, H, T, Dh) of each layer i."""
+    config = checkpoint.config
+    heads = config["decoder_attention_heads"]
+    g = Graph("whisper_cross", dtype)
+    layers = _Layers(checkpoint, g, heads)
+    x = g.input("hidden_states", ["batch", "frames", config["d_model"]], FLOAT)
+    if dtype != "float32":
+        x = g.op("Cast", x, to=g.float_type)
+    for i in range(checkpoint.layers[1]):
+        name = f"decoder.layers.{i}.encoder_attn"
+        keys = layers.split(layers.linear(x, f"{name}.k_proj"), transposed=True)
+        values = layers.split(layers.linear(x, f"{name}.v_proj"))
+        g.output(keys, f"cross_k_{i}", ["batch", heads, layers.width, "frames"])
+        g.output(values, f"cross_v_{i}", ["batch", heads, "frames", layers.width])
+    return g
+
+
+def decoder(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
+    """n new tokens after S cached ones.
+
+    Inputs: `tokens`, `positions` int64 (B, n); `self_mask` (B, 1, n, S + n) and `cross_mask` (B, 1, 1, T), added to the
+    scores; per layer i `past_k_i`, `past_v_i` (B, H, S, Dh), `cross_k_i` (B, H, Dh, T), `cross_v_i` (B, H, T, Dh).
+    Outputs: `logits` float32 (B, n, vocab); `attention` float32 (B, A, n, T), the A alignment heads; per layer
+    `present_k_i`, `present_v_i` (B, H, S + n, Dh).
+    """
+    config = checkpoint.config
+    heads = config["decoder_attention_heads"]
+    g = Graph("whisper_decoder", dtype)
+    layers = _Layers(checkpoint, g, heads)
+    width = layers.width
+    tokens, positions = (g.input(n, ["batch", "n"], INT64) for n in ("tokens", "positions"))
+    self_mask = g.input("self_mask", ["batch", 1, "n", "total"])
+    cross_mask = g.input("cross_mask", ["batch", 1, 1, "frames"])
+    table = g.weight("embed_tokens", checkpoint.tensor("decoder.embed_tokens.weight"))
+    x = g.op("Gather", table, tokens)
+    x = g.op("Add", x, g.op("Gather", g.weight("embed_positions", checkpoint.tensor("decoder.embed_positions.weight")), positions))
+    aligned: list[str] = []
+    presents: list[tuple[str, str]] = []
+    for i in range(checkpoint.layers[1]):
+        name = f"decoder.layers.{i}"
+        past_k, past_v = (g.input(f"past_{kv}_{i}", ["batch", heads, "past", width]) for kv in "kv")
+        y = layers.norm(x, f"{name}.self_attn_layer_norm")
+        keys = g.op("Concat", past_k, layers.split(layers.linear(y, f"{name}.self_attn.k_proj")), axis=2)
+        values = g.op("Concat", past_v, layers.split(layers.linear(y, f"{name}.self_attn.v_proj")), axis=2)
+        presents.append((keys, values))
+        scores = g.op("MatMul", layers.queries(y, f"{name}.self_attn"), g.op("Transpose", keys, perm=[0, 1, 3, 2]))
+        y = g.op("MatMul", g.op("Softmax", g.op("Add", scores, self_mask), axis=-1), values)
+        x = g.op("Add", x, layers.linear(layers.merge(y), f"{name}.self_attn.out_proj"))
+
+        cross_k = g.input(f"cross_k_{i}", ["batch", heads, width, "frames"])
+        cross_v = g.input(f"cross_v_{i}", ["batch", heads, "frames", width])
+        y = layers.norm(x, f"{name}.encoder_attn_layer_norm")
+        scores = g.op("Add", g.op("MatMul", layers.queries(y, f"{name}.encoder_attn"), cross_k), cross_mask)
+        weights = g.op("Softmax", scores, axis=-1)
+        picked = [head for layer, head in checkpoint.alignment_heads if layer == i]
+        if picked:
+            aligned.append(weights if picked == list(range(heads)) else g.op("Gather", weights, g.const(picked), axis=1))
+        x = g.op("Add", x, layers.linear(layers.merge(g.op("MatMul", weights, cross_v)), f"{name}.encoder_attn.out_proj"))
+        x = layers.feed_forward(x, name)
+    x = layers.norm(x, "decoder.layer_norm")
+    logits = g.op("Gemm", g.reshape(x, [-1, config["d_model"]]), table, transB=1)
+    shape = g.op("Concat", g.op("Shape", tokens), g.const([-1]), axis=0)
+    logits = g.op("Reshape", logits, shape)
+    attention = aligned[0] if len(aligned) == 1 else g.op("Concat", *aligned, axis=1)
+    if dtype != "float32":
+        logits, attention = (g.op("Cast", v, to=FLOAT) for v in (logits, attention))
+    g.output(logits, "logits", ["batch", "n", config["vocab_size"]], FLOAT)
+    g.output(attention, "attention", ["batch", len(checkpoint.alignment_heads), "n", "frames"], FLOAT)
+    for i, (keys, values) in enumerate(presents):
+        g.output(keys, f"present_k_{i}", ["batch", heads, "total", width])
+        g.output(values, f"present_v_{i}", ["batch", heads, "total", width])
+    return g
+
+
+def save(graph: Graph, path: Path, precision: str) -> None:
+    """Writes the graph; `int8` quantises the constant matrices (dynamic activations), see ORT's quantisation guide."""
+    if precision != "int8":
+        graph.save(path)
+        return
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    full = path.with_suffix(".fp32.onnx")
+    graph.save(full)
+    quantize_dynamic(
+        str(full), str(path), weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True,
+        extra_options={"MatMulConstBOnly": True}, use_external_data_format=full.with_name(f"{full.name}.data").exists(),
+    )  # fmt: skip
+    for leftover in (full, full.with_name(f"{full.name}.data")):
+        leftover.unlink(missing_ok=True)

@@ -1,0 +1,53 @@
+"""What the front end needs of an engine. `triton.py` is the real one, `fake.py` a scripted one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from frontend.speech.events import Hypothesis, RunAsr
+
+Pcm = npt.NDArray[np.int16]
+
+
+class VadStream(Protocol):
+    async def probabilities(self, audio: Pcm) -> list[float]:
+        """Speech probability of each 512-sample frame; `audio` int16 (512 k,), frames in order without gaps.
+
+        Waits and tries again while the engine is away. Raises `EngineUnavailable` when it stays away too long.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class AsrStream(Protocol):
+    async def decode(self, request: RunAsr, audio: Pcm) -> Hypothesis:
+        """Decodes the window [request.start, request.end); `audio` int16 is that window, whole, each time.
+
+        What the engine already holds of it is not sent again. A final waits and tries again while the engine is away;
+        a partial raises `EngineUnavailable` at once.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Engine(Protocol):
+    def vad_stream(self) -> VadStream: ...
+
+    def asr_stream(self, model: str, language: str) -> AsrStream:
+        """Raises `UnknownModel` when the engine has no such model."""
+        ...
+
+    async def models(self) -> list[str]:
+        """Names that `model=` takes."""
+        ...
+
+    async def canary(self) -> None:
+        """An inference through every model; raises when one does not answer."""
+        ...
+
+    async def close(self) -> None: ...

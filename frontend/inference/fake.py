@@ -1,0 +1,87 @@
+"""A scripted engine for tests of everything above it: energy decides speech, the script decides text."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+
+from frontend.errors import EngineUnavailable, UnknownModel
+from frontend.inference.base import Pcm
+from frontend.speech.events import Decode, Hypothesis, RunAsr, Word
+from frontend.speech.vad_gate import FRAME
+
+Script = Callable[[RunAsr, Pcm], str]
+
+
+def describe(request: RunAsr, audio: Pcm) -> str:
+    """The default script: says which window was decoded, so that a test sees lost or doubled audio."""
+    return f"[{request.start}-{request.end}]"
+
+
+class FakeEngine:
+    """`delay` seconds an answer; while `away` is set every call fails as if Triton were down."""
+
+    def __init__(self, script: Script = describe, *, delay: float = 0.0, models: tuple[str, ...] = ("nano",)) -> None:
+        self.script, self.delay, self._models = script, delay, list(models)
+        self.away = False
+        self.decoded: list[RunAsr] = []
+        self.open_streams = 0
+
+    def vad_stream(self) -> FakeVadStream:
+        self.open_streams += 1
+        return FakeVadStream(self)
+
+    def asr_stream(self, model: str, language: str) -> FakeAsrStream:
+        if model not in self._models:
+            raise UnknownModel(f"model {model!r} is not loaded; there is {', '.join(self._models)}")
+        self.open_streams += 1
+        return FakeAsrStream(self)
+
+    async def models(self) -> list[str]:
+        return self._models
+
+    async def canary(self) -> None:
+        if self.away:
+            raise EngineUnavailable("the fake engine is away")
+
+    async def close(self) -> None:
+        pass
+
+
+class FakeVadStream:
+    def __init__(self, engine: FakeEngine) -> None:
+        self._engine = engine
+
+    async def probabilities(self, audio: Pcm) -> list[float]:
+        while self._engine.away:
+            await asyncio.sleep(0.005)
+        frames = audio.reshape(-1, FRAME).astype(np.float32)
+        return [1.0 if level > 500 else 0.0 for level in np.abs(frames).mean(axis=1)]
+
+    async def close(self) -> None:
+        self._engine.open_streams -= 1
+
+
+class FakeAsrStream:
+    def __init__(self, engine: FakeEngine) -> None:
+        self._engine = engine
+
+    async def decode(self, request: RunAsr, audio: Pcm) -> Hypothesis:
+        engine = self._engine
+        while engine.away:
+            if request.command is not Decode.FINAL:
+                raise EngineUnavailable("the fake engine is away")
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(engine.delay)
+        assert len(audio) == request.end - request.start
+        engine.decoded.append(request)
+        text = engine.script(request, audio)
+        step = len(audio) // max(1, len(text.split()))
+        words = tuple(Word(w, i * step, (i + 1) * step, 0.9) for i, w in enumerate(text.split()))
+        final = request.command is Decode.FINAL
+        return Hypothesis(text, tokens=tuple(range(len(words))), logprobs=(-0.1,) * len(words), words=words if final else ())
+
+    async def close(self) -> None:
+        self._engine.open_streams -= 1

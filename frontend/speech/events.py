@@ -1,0 +1,125 @@
+"""What a session tells its client, and what it asks of the engine. Typed, in samples; adapters format them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+@dataclass(frozen=True)
+class Word:
+    """`text` as written (casing, punctuation), without spaces around it; times in samples of the stream."""
+
+    text: str
+    start: int
+    end: int
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Where the time of a decode went, in milliseconds."""
+
+    queue_ms: float = 0.0
+    encode_ms: float = 0.0
+    decode_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """The engine's answer for a window. Word times are relative to the window's start; partials have no words."""
+
+    text: str
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    words: tuple[Word, ...] = ()
+    no_speech_probability: float = 0.0
+    timings: Timings = Timings()
+
+
+# --- what a client is told ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SpeechStarted:
+    """Speech began at `at` (the first speech frame, without pre-roll)."""
+
+    at: int
+
+
+@dataclass(frozen=True)
+class SpeechEnded:
+    """The utterance's last speech was at `at`; told when the silence after it was long enough."""
+
+    at: int
+
+
+@dataclass(frozen=True)
+class Partial:
+    """A hypothesis of the running segment; the next one replaces it."""
+
+    segment: int
+    start: int
+    end: int
+    text: str
+    confidence: float
+    timings: Timings
+
+
+@dataclass(frozen=True)
+class Final:
+    """The settled text of a segment. `requested` when a finalize or close caused it rather than an endpoint."""
+
+    segment: int
+    start: int
+    end: int
+    text: str
+    confidence: float
+    words: tuple[Word, ...]
+    timings: Timings
+    requested: bool = False
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Everything the client sent has been answered: after a close."""
+
+
+Event = SpeechStarted | SpeechEnded | Partial | Final | Finished
+
+
+# --- what the engine is asked -------------------------------------------------------------------------------------
+
+
+class Decode(IntEnum):
+    """Commands of the `whisper_<m>` model."""
+
+    PARTIAL = 1
+    FINAL = 2
+    RESET = 3
+
+
+@dataclass(frozen=True)
+class RunVad:
+    """Speech probabilities wanted for the frames of [start, end), in order, one request at a time."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class RunAsr:
+    """A decode wanted of the window [start, end); `start` stays the same over the partials of a segment."""
+
+    command: Decode
+    segment: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Emit:
+    event: Event
+
+
+Effect = RunVad | RunAsr | Emit
