@@ -73,7 +73,7 @@ class SlowClient(VoiceForgeError):
 
 
 class UnknownModel(VoiceForgeError):
-    code, close_code, status = "UNKNOWN_MODEL", 1008, 404
+    code, close_code, status, fatal = "UNKNOWN_MODEL", 1008, 404, False
 
 
 class EngineUnavailable(VoiceForgeError):

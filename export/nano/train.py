@@ -51,8 +51,9 @@ class Plan:
 STAGES: list[tuple[int, Curriculum]] = [
     (0, Curriculum(max_s=4, easy_only=True, distort=0, spec=0, batch_s=64, span=16)),
     (700, Curriculum(max_s=5, distort=0.3, spec=0, batch_s=64, span=24)),
-    (1500, Curriculum(max_s=6, distort=0.6, spec=0.3, batch_s=80, span=48)),
-    (2500, Curriculum(max_s=12, distort=1.0, spec=0.6, batch_s=96, span=None)),
+    (1750, Curriculum(max_s=5, distort=0.3, spec=0, batch_s=64, span=48)),
+    (3000, Curriculum(max_s=8, distort=0.4, spec=0.15, batch_s=72, span=100)),
+    (4500, Curriculum(max_s=12, distort=0.6, spec=0.3, batch_s=80, span=None)),
 ]
 
 

@@ -1,0 +1,1 @@
+"""Whole recordings: reading files, sending them to a server, writing transcripts."""

@@ -1,0 +1,227 @@
+"""`voiceforge`: serve, transcribe, models, doctor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from export import manifest
+from export.cli import export_command, pull_command
+from frontend import doctor as checks
+from frontend.app import Running, serving
+from frontend.batch.client import TranscriptionFailed, transcribe as stream_file
+from frontend.batch.files import UnreadableAudio, read_audio
+from frontend.batch.subtitles import FORMATS
+from frontend.embedded import TritonStartError
+from frontend.observability import logs
+from frontend.provision import IN_THE_BOX, REAL_WHISPER, provision
+from frontend.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Self-hosted, real-time speech-to-text.")
+models_app = typer.Typer(no_args_is_help=True, help="Checkpoints and the model repository.")
+app.add_typer(models_app, name="models")
+console = Console(stderr=True)
+
+Model = Annotated[str | None, typer.Option(help="auto, a model's name, a checkpoint folder, or a Hugging Face repo.")]
+Triton = Annotated[str | None, typer.Option(help="HOST:PORT of an external Triton's gRPC, instead of the embedded one.")]
+
+
+def _fail(message: str) -> typer.Exit:
+    console.print(Text(message, style="bold red"))
+    return typer.Exit(1)
+
+
+def _settings(**given: Any) -> Settings:
+    return Settings(**{k: v for k, v in given.items() if v is not None})
+
+
+def _progress(message: str) -> None:
+    console.print(Text(f"  {message}", style="dim"))
+
+
+def _notice(message: str) -> None:
+    console.print(Panel(message, title="Serving the checkpoint in the box", style="bold yellow"))
+
+
+def _prepare(settings: Settings) -> str:
+    """The model to serve, exported if need be."""
+    if settings.triton is None:
+        return provision(settings, _progress, _notice)
+    return settings.model if settings.model != "auto" else IN_THE_BOX
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Runs to the end with uvloop; known failures become one line and exit status 1."""
+    import uvloop
+
+    try:
+        uvloop.run(work)
+    except (TritonStartError, ValueError, OSError) as error:
+        raise _fail(str(error)) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for a free one.")] = None,
+    model: Model = None,
+    triton: Triton = None,
+    model_repository: Annotated[Path | None, typer.Option(help="Triton's model repository.")] = None,
+    json_logs: Annotated[bool, typer.Option(help="Log JSON lines.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what Triton prints, too.")] = False,
+) -> None:
+    """Start the server: Triton, the WebSocket, the playground page."""
+    logs.configure(json_lines=json_logs, verbose=verbose)
+    settings = _settings(host=host, port=port, model=model, triton=triton, model_repository=model_repository)
+    try:
+        name = _prepare(settings)
+    except Exception as error:
+        raise _fail(f"cannot prepare model {settings.model!r}: {error}") from None
+
+    async def work() -> None:
+        console.print(Text("  starting Triton", style="dim"))
+        async with serving(settings, name) as running:
+            _say_where(running, settings, name)
+            await running.stopped.wait()
+            console.print(Text("draining: running sessions get their finals", style="dim"))
+
+    _run(work())
+
+
+def _say_where(running: Running, settings: Settings, name: str) -> None:
+    ws = running.url.replace("http", "ws", 1)
+    lines = Table.grid(padding=(0, 2))
+    lines.add_row("page", f"{running.url}/", style="bold")
+    lines.add_row("stream", f"{ws}/ws/v1/transcribe")
+    lines.add_row("health", f"{running.url}/readyz   {running.url}/metrics")
+    lines.add_row("model", name)
+    lines.add_row("Triton", settings.triton or f"embedded, gRPC {running.triton.address if running.triton else ''}")
+    if not settings.keys:
+        lines.add_row("access", "clients on this machine only; set VOICEFORGE_API_KEYS to serve others")
+    console.print(Panel(lines, title="VoiceForge is ready", expand=False, style="green"))
+
+
+@contextlib.asynccontextmanager
+async def _server(url: str | None, settings: Settings) -> AsyncIterator[str]:
+    """The given server's stream URL, or that of one started for the occasion."""
+    if url:
+        yield url.rstrip("/").replace("http", "ws", 1) + "/ws/v1/transcribe"
+        return
+    async with serving(settings, _prepare(settings)) as running:
+        yield running.url.replace("http", "ws", 1) + "/ws/v1/transcribe"
+
+
+@app.command()
+def transcribe(
+    files: Annotated[list[Path], typer.Argument(help="Audio files, any format.")],
+    server: Annotated[str | None, typer.Option(help="URL of a running server, http://HOST:PORT; else one is started.")] = None,
+    format: Annotated[str, typer.Option("--format", "-f", help="txt, json, srt or vtt.")] = "txt",
+    realtime: Annotated[bool, typer.Option(help="Send the audio at the speed of speech.")] = False,
+    model: Model = None,
+    language: Annotated[str, typer.Option(help="Language code.")] = "en",
+    api_key: Annotated[str | None, typer.Option(envvar="VOICEFORGE_API_KEY", help="Key of the server.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for FILE.txt etc.; else stdout.")] = None,
+) -> None:
+    """Transcribe audio files through a server."""
+    if format not in FORMATS:
+        raise _fail(f"there is no format {format!r}; there is {', '.join(FORMATS)}")
+    failed = False
+
+    async def work() -> None:
+        nonlocal failed
+        settings = _settings(model=model, port=0, max_session_s=24 * 3600.0)
+        options: dict[str, str | int] = {"language": language}
+        if model and server:
+            options["model"] = model
+        async with _server(server, settings) as url:
+            for file in files:
+                try:
+                    finals = await _one_file(url, file, realtime=realtime, api_key=api_key, options=options, title=len(files) > 1)
+                except (UnreadableAudio, FileNotFoundError, TranscriptionFailed, ConnectionError) as error:
+                    console.print(Text(f"{file}: {error}", style="bold red"))
+                    failed = True
+                    continue
+                content = FORMATS[format](finals)
+                if output:
+                    output.mkdir(parents=True, exist_ok=True)
+                    (output / f"{file.stem}.{format}").write_text(content, "utf-8")
+                else:
+                    sys.stdout.write(content)
+                    sys.stdout.flush()
+
+    _run(work())
+    if failed:
+        raise typer.Exit(1)
+
+
+async def _one_file(
+    url: str, file: Path, *, realtime: bool, api_key: str | None, options: dict[str, str | int], title: bool
+) -> list[dict[str, Any]]:
+    """Streams a file; on a terminal the running hypothesis and how far it is are shown."""
+    audio, rate = read_audio(file)
+    total = len(audio) / rate
+    finals: list[dict[str, Any]] = []
+    shown = Live(console=console, transient=True, refresh_per_second=12) if console.is_terminal else contextlib.nullcontext()
+    with shown as live:
+
+        def on_message(message: dict[str, Any]) -> None:
+            if message["type"] == "final" and message["transcript"]:
+                finals.append(message)
+            if live is not None and message["type"] in ("interim", "final"):
+                done = message["start"] + message["duration"]
+                head = f"{file.name}  {done:.1f} of {total:.1f} s\n" if title or total > 20 else ""
+                live.update(Text(head, style="dim") + Text(message["transcript"], style="italic dim" if message["type"] == "interim" else ""))
+
+        await stream_file(url, audio, rate, on_message=on_message, realtime=realtime, api_key=api_key, **options)
+    return finals
+
+
+@models_app.command("list")
+def models_list(model_repository: Annotated[Path | None, typer.Option()] = None) -> None:
+    """What the model repository holds."""
+    repository = _settings(model_repository=model_repository).model_repository
+    table = Table("name", "source", "precision", "windows", "state")
+    for name, entry in manifest.read(repository)["models"].items():
+        windows = ", ".join(map(str, entry.get("windows_s", [])))
+        state = "changed on disk" if manifest.changed(repository, name) else "ok"
+        table.add_row(name, entry["source"], entry.get("precision", ""), f"{windows} s" if windows else "", state)
+    Console().print(table if table.row_count else f"{repository} holds no models yet; `voiceforge serve` exports what it needs")
+    Console().print(f"[dim]in the box: {IN_THE_BOX}; from the hub, for example: {REAL_WHISPER}")
+
+
+models_app.command("pull")(pull_command)
+models_app.command("export")(export_command)
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+    """Look for what would keep VoiceForge from running here, and say how to mend it."""
+    findings = checks.run(_settings())
+    if as_json:
+        sys.stdout.write(json.dumps([f.as_dict() for f in findings], indent=1) + "\n")
+    else:
+        for finding in findings:
+            mark = "[green]ok[/]  " if finding.ok else "[bold red]bad[/] "
+            Console().print(f"{mark} {finding.name}: {finding.detail}")
+            if not finding.ok:
+                Console().print(f"     [bold]{finding.mend}[/]")
+    if not all(f.ok for f in findings):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    app()

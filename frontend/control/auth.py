@@ -1,0 +1,51 @@
+"""API keys from the settings; without any, only clients on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from frontend.errors import Unauthorized
+
+
+class Authenticator:
+    """Keys are kept as SHA-256 and compared in constant time."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._digests = [hashlib.sha256(k.encode()).digest() for k in keys]
+
+    @property
+    def open_to_loopback(self) -> bool:
+        return not self._digests
+
+    def check(self, *, query_key: str | None, authorization: str | None, peer: str, origin: str | None, host: str | None) -> None:
+        """Raises `Unauthorized`, saying what to send. `peer` is the client's address, `origin` and `host` its headers."""
+        if self.open_to_loopback:
+            if not _is_loopback(peer):
+                raise Unauthorized("no API keys are set, so only clients on this machine are served; set VOICEFORGE_API_KEYS")
+            if origin is not None and urlsplit(origin).netloc != host:
+                raise Unauthorized("a page of another site may not use this server without an API key; set VOICEFORGE_API_KEYS")
+            return
+        key = query_key or _bearer(authorization)
+        if not key:
+            raise Unauthorized("an API key is needed: ?api_key=KEY, or the header Authorization: Token KEY")
+        digest = hashlib.sha256(key.encode()).digest()
+        if not any([hmac.compare_digest(digest, known) for known in self._digests]):
+            raise Unauthorized("this API key is not known")
+
+
+def _bearer(header: str | None) -> str | None:
+    scheme, _, key = (header or "").partition(" ")
+    return key.strip() if scheme.lower() in {"token", "bearer"} else None
+
+
+def _is_loopback(peer: str) -> bool:
+    try:
+        address = ipaddress.ip_address(peer)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback

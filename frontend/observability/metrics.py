@@ -1,0 +1,36 @@
+"""What the front end counts, in Prometheus' terms. One object a server, so tests do not share counts."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_LATENCY = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0)
+
+
+class Metrics:
+    """See docs/operating.md for what each means to an operator."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self.connections = Gauge("voiceforge_connections", "Open WebSocket connections", registry=r)
+        self.refused = Counter("voiceforge_refused", "Handshakes refused, by error code", ["code"], registry=r)
+        self.errors = Counter("voiceforge_errors", "Errors told to clients, by error code", ["code"], registry=r)
+        self.closed = Counter("voiceforge_sessions", "Sessions ended, by reason", ["reason"], registry=r)
+        self.audio = Counter("voiceforge_audio_seconds", "Audio received", registry=r)
+        self.speech = Counter("voiceforge_speech_seconds", "Audio of segments that got a final", registry=r)
+        self.partials = Counter("voiceforge_partials", "Partial results sent", registry=r)
+        self.finals = Counter("voiceforge_finals", "Final results sent", registry=r)
+        self.vad = Histogram("voiceforge_vad_seconds", "Round trip of a VAD request", buckets=_LATENCY, registry=r)
+        self.partial = Histogram("voiceforge_partial_seconds", "Round trip of a partial decode", buckets=_LATENCY, registry=r)
+        self.final = Histogram(
+            "voiceforge_final_seconds", "From the endpoint (or finalize) to the final, queue included", buckets=_LATENCY, registry=r
+        )
+        self.backlog = Gauge("voiceforge_backlog_seconds", "Audio received and not yet heard, over all sessions", registry=r)
+        self.outbox = Gauge("voiceforge_outbox_messages", "Messages waiting for slow clients, over all sessions", registry=r)
+        self.finals_waiting = Gauge("voiceforge_finals_waiting", "Finals queued or being decoded, over all sessions", registry=r)
+        self.engine_ready = Gauge("voiceforge_engine_ready", "1 when the last canary went through Triton", registry=r)
+        self.engine_restarts = Gauge("voiceforge_engine_restarts", "Times the embedded Triton was started again", registry=r)
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)

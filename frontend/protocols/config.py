@@ -1,0 +1,71 @@
+"""Settings of one stream, from the query string and `configure` messages, checked in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from frontend.audio.format import AudioFormat
+from frontend.errors import InvalidConfig
+
+NOT_IN_EFFECT = ("custom_vocabulary",)
+"""Settings that are accepted, remembered and named in `ready`, but do nothing yet."""
+
+
+class StreamConfig(BaseModel):
+    """Unknown settings are refused with a list of the known ones; `encoding`, `sample_rate` and `channels` are checked
+    by `AudioFormat`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    encoding: str = "linear16"
+    sample_rate: int = 16_000
+    channels: int = 1
+    language: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z]{2,4})?$")] = "en"
+    model: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
+    interim_results: bool = True
+    vad_enabled: bool = True
+    endpointing_ms: Annotated[int, Field(ge=10, le=5000)] = 500
+    custom_vocabulary: Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=100)]], Field(max_length=1000)] = []
+
+    @property
+    def audio_format(self) -> AudioFormat:
+        """Raises `InvalidAudio` when the three audio settings are not supported together."""
+        return AudioFormat(self.encoding, self.sample_rate, self.channels)
+
+    def not_in_effect(self) -> list[str]:
+        """The settings given that do nothing yet."""
+        return [name for name in NOT_IN_EFFECT if getattr(self, name)]
+
+
+def updated(config: StreamConfig, changes: Mapping[str, Any]) -> StreamConfig:
+    """A copy with the given settings changed.
+
+    Raises `InvalidConfig` naming each wrong setting and what it takes, or `InvalidAudio` for an audio format.
+    """
+    try:
+        new = StreamConfig.model_validate(config.model_dump() | dict(changes))
+    except ValidationError as error:
+        raise InvalidConfig("; ".join(_say(e["loc"], e["type"], e["msg"]) for e in error.errors())) from None
+    assert new.audio_format
+    return new
+
+
+def from_query(pairs: Mapping[str, list[str]]) -> StreamConfig:
+    """Settings of a query string; lists are repeated keys or one value with commas. Unknown keys are ignored."""
+    changes: dict[str, Any] = {}
+    for name in StreamConfig.model_fields:
+        values = pairs.get(name)
+        if not values:
+            continue
+        changes[name] = [w.strip() for v in values for w in v.split(",") if w.strip()] if name == "custom_vocabulary" else values[-1]
+    return updated(StreamConfig(), changes)
+
+
+def _say(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    name = ".".join(str(part) for part in location)
+    if kind == "extra_forbidden":
+        return f"there is no setting {name!r}; there is {', '.join(StreamConfig.model_fields)}"
+    return f"{name}: {message[0].lower()}{message[1:]}"

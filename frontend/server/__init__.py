@@ -1,0 +1,1 @@
+"""The asyncio shell: sockets, HTTP, and the execution of the core's effects."""

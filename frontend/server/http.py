@@ -1,0 +1,49 @@
+"""Health, metrics and the playground page, beside the WebSocket on the same port."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from frontend.inference.health import Health
+from frontend.observability.metrics import Metrics
+from frontend.server.gateway import Gateway
+
+PAGE = Path(__file__).parent.parent / "page"
+
+
+def application(health: Health, metrics: Metrics, gateway: Gateway) -> Starlette:
+    async def healthz(_: Request) -> Response:
+        """The process lives."""
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_: Request) -> Response:
+        """A canary went through Triton just now, and new sessions are taken."""
+        ready = await health.check()
+        metrics.engine_ready.set(ready)
+        if gateway.draining:
+            return JSONResponse({"ready": False, "reason": "shutting down"}, 503)
+        if not ready:
+            return JSONResponse({"ready": False, "reason": health.problem}, 503)
+        return JSONResponse({"ready": True})
+
+    async def exposition(_: Request) -> Response:
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def index(_: Request) -> Response:
+        return FileResponse(PAGE / "index.html")
+
+    return Starlette(
+        routes=[
+            Route("/", index),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", exposition),
+            Mount("/page", StaticFiles(directory=PAGE)),
+        ]
+    )

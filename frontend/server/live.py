@@ -1,0 +1,157 @@
+"""Executes the effects of one `SessionCore`: audio in, engine calls, events out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+
+from frontend.audio.format import AudioFormat
+from frontend.audio.resample import AudioInput
+from frontend.audio.ring import AudioRing
+from frontend.errors import EngineRejected, EngineUnavailable
+from frontend.inference.base import AsrStream, VadStream
+from frontend.observability.metrics import Metrics
+from frontend.speech.events import Decode, Effect, Emit, Event, Final, Finished, Hypothesis, Partial, RunAsr, RunVad
+from frontend.speech.session import RATE, SessionCore, SessionSettings
+
+log = logging.getLogger(__name__)
+
+
+class LiveSession:
+    """One stream of audio. Use as an async context manager: leaving it cancels engine calls and closes the sequences.
+
+    `emit` is called for every event, in order. An engine error that cannot be waited out leaves through the context.
+    """
+
+    def __init__(
+        self, settings: SessionSettings, audio_format: AudioFormat, vad: VadStream, asr: AsrStream, metrics: Metrics,
+        emit: Callable[[Event], None], *, max_backlog_s: float,
+    ) -> None:  # fmt: skip
+        self.core = SessionCore(settings)
+        self._input = AudioInput(audio_format)
+        self._vad, self._asr, self._metrics, self._emit = vad, asr, metrics, emit
+        self._ring = AudioRing()
+        self._max_backlog = round(max_backlog_s * RATE)
+        self._room = asyncio.Event()
+        self._room.set()
+        self.finished = asyncio.Event()
+        self._tasks = asyncio.TaskGroup()
+        self._running: set[asyncio.Task[None]] = set()
+        self._reported_backlog = 0.0
+        self._reported_finals = 0
+
+    async def __aenter__(self) -> LiveSession:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        try:
+            if not self.finished.is_set():
+                for task in list(self._running):
+                    task.cancel()
+            await self._tasks.__aexit__(*error)  # type: ignore[arg-type]
+        finally:
+            self._report(backlog=0.0, finals=0)
+            await self._vad.close()
+            await self._asr.close()
+
+    @property
+    def seconds(self) -> float:
+        """Audio received, in seconds at the engine's rate."""
+        return self.core.received / RATE
+
+    async def feed(self, data: bytes) -> None:
+        """Takes a piece of audio; returns when there is room for the next one."""
+        samples = self._input.feed(data)
+        self._metrics.audio.inc(len(samples) / RATE)
+        self._ring.append(samples)
+        self._carry_out(self.core.audio(len(samples)))
+        await self._room.wait()
+
+    def restart(self, settings: SessionSettings, audio_format: AudioFormat, asr: AsrStream) -> None:
+        """Takes other settings; only before the first sample."""
+        assert self.core.received == 0
+        self.core, self._input, self._asr = SessionCore(settings), AudioInput(audio_format), asr
+
+    def change_format(self, audio_format: AudioFormat) -> None:
+        """Audio from here on comes in another format."""
+        self._flush_input()
+        self._input = AudioInput(audio_format)
+
+    def finalize(self) -> None:
+        self._flush_input()
+        self._carry_out(self.core.finalize())
+
+    def close(self) -> None:
+        """No more audio; `finished` is set when every final has been emitted."""
+        self._flush_input()
+        self._carry_out(self.core.close())
+
+    def _flush_input(self) -> None:
+        rest = self._input.flush()
+        self._ring.append(rest)
+        self._carry_out(self.core.audio(len(rest)))
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case RunVad():
+                    self._start(self._run_vad(effect))
+                case RunAsr():
+                    self._start(self._run_asr(effect))
+                case Emit(event):
+                    self._tell(event)
+        self._ring.release(self.core.needed_from)
+        backlog = self.core.received - self._ring.begin
+        if backlog > self._max_backlog:
+            self._room.clear()
+        else:
+            self._room.set()
+        self._report(backlog=backlog / RATE, finals=self.core.running_finals)
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = self._tasks.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _run_vad(self, request: RunVad) -> None:
+        began = time.perf_counter()
+        probabilities = await self._vad.probabilities(self._ring.read(request.start, request.end))
+        self._metrics.vad.observe(time.perf_counter() - began)
+        self._carry_out(self.core.vad_result(probabilities))
+
+    async def _run_asr(self, request: RunAsr) -> None:
+        began = time.perf_counter()
+        audio = self._ring.read(request.start, request.end)
+        hypothesis: Hypothesis | None = None
+        try:
+            hypothesis = await self._asr.decode(request, audio)
+        except EngineUnavailable as error:
+            if request.command is Decode.FINAL:
+                raise
+            log.info("a partial was skipped: %s", error)
+        except EngineRejected as error:
+            if request.command is Decode.FINAL:
+                raise
+            log.warning("a partial was refused: %s", error)
+        took = time.perf_counter() - began
+        (self._metrics.final if request.command is Decode.FINAL else self._metrics.partial).observe(took)
+        self._carry_out(self.core.asr_result(hypothesis))
+
+    def _tell(self, event: Event) -> None:
+        if isinstance(event, Final):
+            self._metrics.finals.inc()
+            self._metrics.speech.inc((event.end - event.start) / RATE)
+        elif isinstance(event, Partial):
+            self._metrics.partials.inc()
+        self._emit(event)
+        if isinstance(event, Finished):
+            self.finished.set()
+
+    def _report(self, *, backlog: float, finals: int) -> None:
+        """Moves the gauges that are sums over sessions by this session's change."""
+        self._metrics.backlog.inc(backlog - self._reported_backlog)
+        self._metrics.finals_waiting.inc(finals - self._reported_finals)
+        self._reported_backlog, self._reported_finals = backlog, finals

@@ -1,0 +1,56 @@
+"""Every number that an operator may turn, with its unit, default and reason. From `VOICEFORGE_*` variables or the CLI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Read from the environment; `Settings(port=…)` overrides."""
+
+    model_config = SettingsConfigDict(env_prefix="VOICEFORGE_", extra="ignore")
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    api_keys: Annotated[list[SecretStr], NoDecode] = []
+    """Comma-separated in the environment. None: only loopback clients are served."""
+    model: str = "auto"
+    """`auto`: a cached or downloadable base.en, else the checkpoint in the box; or a name, a folder, a hub repo."""
+    precision: str = "auto"
+    """`auto`: fp32 for the checkpoint in the box (tiny models gain nothing from int8), int8 for others on a CPU."""
+    model_repository: Path = Path("model_repository")
+    triton: str | None = None
+    """`HOST:PORT` of an external Triton's gRPC; None starts the embedded one."""
+
+    max_connections: Annotated[int, Field(ge=1)] = 200
+    """Beyond it the handshake is refused with 503. Two cores keep their promise up to about a tenth of this with all
+    of them speaking; idle streams cost almost nothing."""
+    max_frame_bytes: Annotated[int, Field(ge=1024)] = 512 * 1024
+    """One frame. 1.3 s of 48 kHz stereo float32, the widest format; live clients send 3-20 KB."""
+    no_data_timeout_s: float = 10.0
+    """Without audio or keep_alive for so long, a client is taken for gone."""
+    max_session_s: float = 1800.0
+    ping_interval_s: float = 20.0
+    handshake_timeout_s: float = 10.0
+    slow_client_s: float = 20.0
+    """A client that reads nothing for so long is closed; up to then its results wait in a bounded outbox."""
+    max_outbox: int = 256
+    """Results that wait for a slow client; partials of one segment replace each other and count once."""
+    max_backlog_s: float = 20.0
+    """Audio received ahead of the engine per stream; then the socket is not read until the engine catches up."""
+    drain_s: float = 20.0
+    """After SIGTERM, how long running sessions may take to get their finals."""
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        """pydantic reads lists from the environment as JSON; keys are easier to set with commas."""
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @property
+    def keys(self) -> list[str]:
+        return [key.get_secret_value() for key in self.api_keys]
