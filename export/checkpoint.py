@@ -58,14 +58,16 @@ class Checkpoint:
         if index.exists():
             names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
             return [self.folder / name for name in names]
-        raise CheckpointError(f"{self.folder} has no model.safetensors; only safetensors checkpoints are read, not pickles")
+        raise CheckpointError(
+            f"{self.folder} has no model.safetensors; only safetensors checkpoints are read, not pickles"
+        )
 
     @cached_property
     def _where(self) -> dict[str, Path]:
         where: dict[str, Path] = {}
         for path in self._files:
             with safe_open(path, framework="np") as file:
-                where |= {name: path for name in file.keys()}
+                where |= dict.fromkeys(file.keys(), path)
         return where
 
     def has(self, name: str) -> bool:
@@ -122,5 +124,7 @@ def open_checkpoint(source: str, cache: Path | None = None) -> Checkpoint:
         )
     checkpoint = Checkpoint(folder, name)
     if checkpoint.config.get("model_type") != "whisper":
-        raise CheckpointError(f"{source}: config.json says model_type {checkpoint.config.get('model_type')!r}, not 'whisper'")
+        raise CheckpointError(
+            f"{source}: config.json says model_type {checkpoint.config.get('model_type')!r}, not 'whisper'"
+        )
     return checkpoint

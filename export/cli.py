@@ -15,7 +15,10 @@ from export.repository import CHECKPOINTS, export_silero, export_whisper
 console = Console(stderr=True)
 DEFAULT_REPOSITORY = Path("model_repository")
 
-Repository = Annotated[Path, typer.Option("--model-repository", help="Where Triton finds its models.", envvar="VOICEFORGE_MODEL_REPOSITORY")]
+Repository = Annotated[
+    Path,
+    typer.Option("--model-repository", help="Where Triton finds its models.", envvar="VOICEFORGE_MODEL_REPOSITORY"),
+]
 Precision = Annotated[str, typer.Option(help="fp32; fp16 for GPUs; int8 for CPUs.")]
 
 
@@ -36,7 +39,11 @@ def export_command(
         else:
             boxed = source == "nano" and not Path(source).exists()
             done = export_whisper(
-                str(CHECKPOINTS) if boxed else source, model_repository, precision=precision, name=name or ("nano" if boxed else None), progress=_say
+                str(CHECKPOINTS) if boxed else source,
+                model_repository,
+                precision=precision,
+                name=name or ("nano" if boxed else None),
+                progress=_say,
             )
     except (CheckpointError, ValueError, OSError) as error:
         console.print(Text(str(error), style="bold red"))
@@ -61,11 +68,15 @@ def pull_command(
         folder = Path(snapshot_download(repo, allow_patterns=HUB_PATTERNS, endpoint=endpoint))
         checked = verify(folder, HfApi(endpoint=endpoint).model_info(repo, files_metadata=True))
         _say(f"{repo}: {checked} files match the hub's checksums")
-        done = export_whisper(str(folder), model_repository, precision=precision, name=name or _name(repo), progress=_say)
+        done = export_whisper(
+            str(folder), model_repository, precision=precision, name=name or _name(repo), progress=_say
+        )
     except (CheckpointError, ValueError, OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
         console.print(Text(f"{repo}: {str(error).splitlines()[0]}", style="bold red"))
         raise typer.Exit(1) from None
-    console.print(Text(f"{done} is in {model_repository}; serve it with: voiceforge serve --model {done}", style="green"))
+    console.print(
+        Text(f"{done} is in {model_repository}; serve it with: voiceforge serve --model {done}", style="green")
+    )
 
 
 def _name(repo: str) -> str:

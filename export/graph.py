@@ -72,7 +72,12 @@ class Graph:
 
     def layer_norm(self, x: str, name: str, weight: Array, bias: Array) -> str:
         return self.op(
-            "LayerNormalization", x, self.weight(f"{name}.weight", weight), self.weight(f"{name}.bias", bias), axis=-1, epsilon=1e-5
+            "LayerNormalization",
+            x,
+            self.weight(f"{name}.weight", weight),
+            self.weight(f"{name}.bias", bias),
+            axis=-1,
+            epsilon=1e-5,
         )
 
     def reshape(self, x: str, shape: Sequence[int]) -> str:
@@ -87,7 +92,11 @@ class Graph:
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         size = sum(len(t.raw_data) for t in self._weights.values())
-        external = {"save_as_external_data": True, "location": f"{path.name}.data", "size_threshold": 1024} if size > _TWO_GIB else {}
+        external = (
+            {"save_as_external_data": True, "location": f"{path.name}.data", "size_threshold": 1024}
+            if size > _TWO_GIB
+            else {}
+        )
         onnx.save(self.build(), str(path), **external)
 
 

@@ -22,7 +22,9 @@ def read(repository: Path) -> dict[str, Any]:
     return json.loads(path.read_text("utf-8")) if path.exists() else {"models": {}}
 
 
-def record(repository: Path, name: str, source: str, source_hashes: dict[str, str], folders: list[Path], **facts: Any) -> None:
+def record(
+    repository: Path, name: str, source: str, source_hashes: dict[str, str], folders: list[Path], **facts: Any
+) -> None:
     """Adds or replaces the entry of one model: its source, the hashes of what went in and came out, and tool versions."""
     content = read(repository)
     files = {str(p.relative_to(repository)): sha256(p) for f in folders for p in sorted(f.rglob("*")) if p.is_file()}
@@ -42,4 +44,6 @@ def record(repository: Path, name: str, source: str, source_hashes: dict[str, st
 def changed(repository: Path, name: str) -> list[str]:
     """The files of a model that are missing or no longer have the recorded hash."""
     entry = read(repository)["models"].get(name, {"sha256": {}})
-    return [f for f, digest in entry["sha256"].items() if not (repository / f).exists() or sha256(repository / f) != digest]
+    return [
+        f for f, digest in entry["sha256"].items() if not (repository / f).exists() or sha256(repository / f) != digest
+    ]

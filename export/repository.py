@@ -97,7 +97,12 @@ def export_whisper(
     for target, part in parts.items():
         shutil.rmtree(repository / target, ignore_errors=True)
         part.rename(repository / target)
-    facts = {"precision": precision, "windows_s": windows, "multilingual": is_multilingual(checkpoint), "kind": "whisper"}
+    facts = {
+        "precision": precision,
+        "windows_s": windows,
+        "multilingual": is_multilingual(checkpoint),
+        "kind": "whisper",
+    }
     manifest.record(repository, name, checkpoint.source, checkpoint.hashes(), [repository / n for n in parts], **facts)
     progress(f"{name}: ready in {repository}")
     return name
@@ -110,5 +115,12 @@ def export_silero(repository: Path, *, idle_s: int | None = None, progress: Prog
     progress("silero_vad")
     silero.graph(source).save(folder / "1" / "model.onnx")
     (folder / "config.pbtxt").write_text(triton_config.silero_vad(idle_s=idle_s or triton_config.ENGINE_IDLE_S))
-    manifest.record(repository, "silero_vad", f"faster-whisper/{source.name}", {source.name: manifest.sha256(source)}, [folder], kind="vad")
+    manifest.record(
+        repository,
+        "silero_vad",
+        f"faster-whisper/{source.name}",
+        {source.name: manifest.sha256(source)},
+        [folder],
+        kind="vad",
+    )
     return "silero_vad"

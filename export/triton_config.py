@@ -27,7 +27,9 @@ def _tensor(kind: str, t: Tensor) -> str:
     return f"{kind} [\n  {{\n" + "\n".join(lines) + "\n  }\n]"
 
 
-def _model(name: str, backend: str, max_batch: int, inputs: Sequence[Tensor], outputs: Sequence[Tensor], *blocks: str) -> str:
+def _model(
+    name: str, backend: str, max_batch: int, inputs: Sequence[Tensor], outputs: Sequence[Tensor], *blocks: str
+) -> str:
     head = [f'name: "{name}"', f'backend: "{backend}"', f"max_batch_size: {max_batch}"]
     tensors = [_tensor("input", t) for t in inputs] + [_tensor("output", t) for t in outputs]
     return "\n".join([*head, *tensors, *blocks, "instance_group [ { count: 1 } ]"]) + "\n"
@@ -71,7 +73,9 @@ def whisper_encoder(name: str, d_model: int, max_batch: int = 16) -> str:
     )
 
 
-def whisper(name: str, parameters: Mapping[str, str | int], max_sequences: int = 1024, idle_s: int = ENGINE_IDLE_S) -> str:
+def whisper(
+    name: str, parameters: Mapping[str, str | int], max_sequences: int = 1024, idle_s: int = ENGINE_IDLE_S
+) -> str:
     """The decode engine: a Python model behind the sequence batcher; see `export/engine/model.py` for the tensors."""
     return _model(
         name,

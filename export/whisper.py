@@ -142,7 +142,11 @@ def decoder(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
     cross_mask = g.input("cross_mask", ["batch", 1, 1, "frames"])
     table = g.weight("embed_tokens", checkpoint.tensor("decoder.embed_tokens.weight"))
     x = g.op("Gather", table, tokens)
-    x = g.op("Add", x, g.op("Gather", g.weight("embed_positions", checkpoint.tensor("decoder.embed_positions.weight")), positions))
+    x = g.op(
+        "Add",
+        x,
+        g.op("Gather", g.weight("embed_positions", checkpoint.tensor("decoder.embed_positions.weight")), positions),
+    )
     aligned: list[str] = []
     presents: list[tuple[str, str]] = []
     for i in range(checkpoint.layers[1]):
@@ -163,8 +167,12 @@ def decoder(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
         weights = g.op("Softmax", scores, axis=-1)
         picked = [head for layer, head in checkpoint.alignment_heads if layer == i]
         if picked:
-            aligned.append(weights if picked == list(range(heads)) else g.op("Gather", weights, g.const(picked), axis=1))
-        x = g.op("Add", x, layers.linear(layers.merge(g.op("MatMul", weights, cross_v)), f"{name}.encoder_attn.out_proj"))
+            aligned.append(
+                weights if picked == list(range(heads)) else g.op("Gather", weights, g.const(picked), axis=1)
+            )
+        x = g.op(
+            "Add", x, layers.linear(layers.merge(g.op("MatMul", weights, cross_v)), f"{name}.encoder_attn.out_proj")
+        )
         x = layers.feed_forward(x, name)
     x = layers.norm(x, "decoder.layer_norm")
     logits = g.op("Gemm", g.reshape(x, [-1, config["d_model"]]), table, transB=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import sys
@@ -21,7 +20,8 @@ from export import manifest
 from export.cli import export_command, pull_command
 from frontend import doctor as checks
 from frontend.app import Running, serving
-from frontend.batch.client import TranscriptionFailed, transcribe as stream_file
+from frontend.batch.client import TranscriptionFailed
+from frontend.batch.client import transcribe as stream_file
 from frontend.batch.files import UnreadableAudio, read_audio
 from frontend.batch.subtitles import FORMATS
 from frontend.embedded import TritonStartError
@@ -35,7 +35,9 @@ app.add_typer(models_app, name="models")
 console = Console(stderr=True)
 
 Model = Annotated[str | None, typer.Option(help="auto, a model's name, a checkpoint folder, or a Hugging Face repo.")]
-Triton = Annotated[str | None, typer.Option(help="HOST:PORT of an external Triton's gRPC, instead of the embedded one.")]
+Triton = Annotated[
+    str | None, typer.Option(help="HOST:PORT of an external Triton's gRPC, instead of the embedded one.")
+]
 
 
 def _fail(message: str) -> typer.Exit:
@@ -128,13 +130,17 @@ async def _server(url: str | None, settings: Settings) -> AsyncIterator[str]:
 @app.command()
 def transcribe(
     files: Annotated[list[Path], typer.Argument(help="Audio files, any format.")],
-    server: Annotated[str | None, typer.Option(help="URL of a running server, http://HOST:PORT; else one is started.")] = None,
+    server: Annotated[
+        str | None, typer.Option(help="URL of a running server, http://HOST:PORT; else one is started.")
+    ] = None,
     format: Annotated[str, typer.Option("--format", "-f", help="txt, json, srt or vtt.")] = "txt",
     realtime: Annotated[bool, typer.Option(help="Send the audio at the speed of speech.")] = False,
     model: Model = None,
     language: Annotated[str, typer.Option(help="Language code.")] = "en",
     api_key: Annotated[str | None, typer.Option(envvar="VOICEFORGE_API_KEY", help="Key of the server.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for FILE.txt etc.; else stdout.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for FILE.txt etc.; else stdout.")
+    ] = None,
 ) -> None:
     """Transcribe audio files through a server."""
     if format not in FORMATS:
@@ -150,7 +156,9 @@ def transcribe(
         async with _server(server, settings) as url:
             for file in files:
                 try:
-                    finals = await _one_file(url, file, realtime=realtime, api_key=api_key, options=options, title=len(files) > 1)
+                    finals = await _one_file(
+                        url, file, realtime=realtime, api_key=api_key, options=options, title=len(files) > 1
+                    )
                 except (UnreadableAudio, FileNotFoundError, TranscriptionFailed, ConnectionError) as error:
                     console.print(Text(f"{file}: {error}", style="bold red"))
                     failed = True
@@ -175,7 +183,11 @@ async def _one_file(
     audio, rate = read_audio(file)
     total = len(audio) / rate
     finals: list[dict[str, Any]] = []
-    shown = Live(console=console, transient=True, refresh_per_second=12) if console.is_terminal else contextlib.nullcontext()
+    shown = (
+        Live(console=console, transient=True, refresh_per_second=12)
+        if console.is_terminal
+        else contextlib.nullcontext()
+    )
     with shown as live:
 
         def on_message(message: dict[str, Any]) -> None:
@@ -184,7 +196,10 @@ async def _one_file(
             if live is not None and message["type"] in ("interim", "final"):
                 done = message["start"] + message["duration"]
                 head = f"{file.name}  {done:.1f} of {total:.1f} s\n" if title or total > 20 else ""
-                live.update(Text(head, style="dim") + Text(message["transcript"], style="italic dim" if message["type"] == "interim" else ""))
+                live.update(
+                    Text(head, style="dim")
+                    + Text(message["transcript"], style="italic dim" if message["type"] == "interim" else "")
+                )
 
         await stream_file(url, audio, rate, on_message=on_message, realtime=realtime, api_key=api_key, **options)
     return finals
@@ -199,7 +214,9 @@ def models_list(model_repository: Annotated[Path | None, typer.Option()] = None)
         windows = ", ".join(map(str, entry.get("windows_s", [])))
         state = "changed on disk" if manifest.changed(repository, name) else "ok"
         table.add_row(name, entry["source"], entry.get("precision", ""), f"{windows} s" if windows else "", state)
-    Console().print(table if table.row_count else f"{repository} holds no models yet; `voiceforge serve` exports what it needs")
+    Console().print(
+        table if table.row_count else f"{repository} holds no models yet; `voiceforge serve` exports what it needs"
+    )
     Console().print(f"[dim]in the box: {IN_THE_BOX}; from the hub, for example: {REAL_WHISPER}")
 
 

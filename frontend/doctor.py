@@ -34,7 +34,14 @@ class Finding:
 
 
 def run(settings: Settings) -> list[Finding]:
-    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_python, _numpy, _triton, _shared_memory, _port, _gpu)
+    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+        _python,
+        _numpy,
+        _triton,
+        _shared_memory,
+        _port,
+        _gpu,
+    )
     return [finding for check in checks for finding in check(settings)]
 
 
@@ -55,18 +62,33 @@ def _triton(settings: Settings) -> Iterator[Finding]:
             socket.create_connection((host, int(port)), timeout=3).close()
             yield Finding("Triton", True, f"{settings.triton} accepts connections")
         except (OSError, ValueError) as error:
-            yield Finding("Triton", False, f"{settings.triton}: {error}", "start it, or correct --triton HOST:PORT (gRPC, usually 8001)")
+            yield Finding(
+                "Triton",
+                False,
+                f"{settings.triton}: {error}",
+                "start it, or correct --triton HOST:PORT (gRPC, usually 8001)",
+            )
         return
     try:
         wheel = find_wheel()
     except TritonStartError as error:
-        yield Finding("embedded Triton", False, str(error), "pip install 'voiceforge[embedded]' under Python 3.11 or 3.12 on x86-64 Linux")
+        yield Finding(
+            "embedded Triton",
+            False,
+            str(error),
+            "pip install 'voiceforge[embedded]' under Python 3.11 or 3.12 on x86-64 Linux",
+        )
         return
     yield Finding("embedded Triton", True, f"tritonserver of nvidia-pytriton {version('nvidia-pytriton')}")
     name = sysconfig.get_config_var("INSTSONAME") or f"libpython{PYTHON}.so.1.0"
     places = [*environment(wheel)["LD_LIBRARY_PATH"].split(":"), ""]
     ok = any(Path(p, name).exists() for p in places if p) or _loads(name)
-    yield Finding("libpython", ok, name if ok else f"{name} not found", f"apt install libpython{PYTHON}, or a Python built with --enable-shared")
+    yield Finding(
+        "libpython",
+        ok,
+        name if ok else f"{name} not found",
+        f"apt install libpython{PYTHON}, or a Python built with --enable-shared",
+    )
 
 
 def _loads(name: str) -> bool:
@@ -79,10 +101,17 @@ def _loads(name: str) -> bool:
 
 def _shared_memory(_: Settings) -> Iterator[Finding]:
     if not os.access("/dev/shm", os.W_OK):
-        yield Finding("/dev/shm", False, "not writable", "mount a tmpfs there: Triton's Python backend needs shared memory")
+        yield Finding(
+            "/dev/shm", False, "not writable", "mount a tmpfs there: Triton's Python backend needs shared memory"
+        )
         return
     free = shutil.disk_usage("/dev/shm").free // 2**20
-    yield Finding("/dev/shm", free >= SHM_NEEDED_MIB, f"{free} MiB free", f"give it {SHM_NEEDED_MIB} MiB or more (docker: --shm-size=1g)")
+    yield Finding(
+        "/dev/shm",
+        free >= SHM_NEEDED_MIB,
+        f"{free} MiB free",
+        f"give it {SHM_NEEDED_MIB} MiB or more (docker: --shm-size=1g)",
+    )
 
 
 def _port(settings: Settings) -> Iterator[Finding]:
@@ -92,7 +121,12 @@ def _port(settings: Settings) -> Iterator[Finding]:
             s.bind((settings.host, settings.port))
             yield Finding("port", True, f"{settings.host}:{settings.port} is free")
         except OSError as error:
-            yield Finding("port", False, f"{settings.host}:{settings.port}: {error.strerror}", "choose another: voiceforge serve --port N")
+            yield Finding(
+                "port",
+                False,
+                f"{settings.host}:{settings.port}: {error.strerror}",
+                "choose another: voiceforge serve --port N",
+            )
 
 
 def _gpu(_: Settings) -> Iterator[Finding]:
@@ -103,8 +137,17 @@ def _gpu(_: Settings) -> Iterator[Finding]:
     except PackageNotFoundError:
         gpu_build = None
     if gpu_build and not driver:
-        yield Finding("GPU", False, f"onnxruntime-gpu {gpu_build}, but no NVIDIA driver", "pip uninstall onnxruntime-gpu; pip install onnxruntime")
+        yield Finding(
+            "GPU",
+            False,
+            f"onnxruntime-gpu {gpu_build}, but no NVIDIA driver",
+            "pip uninstall onnxruntime-gpu; pip install onnxruntime",
+        )
     elif driver and not gpu_build:
-        yield Finding("GPU", True, "NVIDIA driver found; the embedded Triton serves on the CPU, docker-compose.yml on the GPU")
+        yield Finding(
+            "GPU", True, "NVIDIA driver found; the embedded Triton serves on the CPU, docker-compose.yml on the GPU"
+        )
     else:
-        yield Finding("GPU", True, f"onnxruntime-gpu {gpu_build} with a driver" if driver else "none; serving on the CPU")
+        yield Finding(
+            "GPU", True, f"onnxruntime-gpu {gpu_build} with a driver" if driver else "none; serving on the CPU"
+        )

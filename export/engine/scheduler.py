@@ -95,13 +95,18 @@ def sessions(folder: Path, providers: Sequence[str], threads: int) -> dict[str, 
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return {n: ort.InferenceSession(str(folder / f"{n}.onnx"), options, providers=list(providers)) for n in ("cross", "decoder")}
+    return {
+        n: ort.InferenceSession(str(folder / f"{n}.onnx"), options, providers=list(providers))
+        for n in ("cross", "decoder")
+    }
 
 
 class Scheduler:
     """Owns the decode thread; `submit` may be called from any thread."""
 
-    def __init__(self, cross: ort.InferenceSession, decoder: ort.InferenceSession, vocabulary: Vocabulary, max_rows: int = 32) -> None:
+    def __init__(
+        self, cross: ort.InferenceSession, decoder: ort.InferenceSession, vocabulary: Vocabulary, max_rows: int = 32
+    ) -> None:
         self._cross, self._decoder, self._vocabulary, self._max_rows = cross, decoder, vocabulary, max_rows
         shapes = {i.name: i for i in decoder.get_inputs()}
         self._n_layers = sum(name.startswith("past_k_") for name in shapes)
@@ -151,7 +156,9 @@ class Scheduler:
                     self._step()
             except Exception as error:
                 log.exception("decode step failed")
-                failed = [r.job for r in self._rows if r.alive] + [j for j in jobs if all(r.job is not j for r in self._rows)]
+                failed = [r.job for r in self._rows if r.alive] + [
+                    j for j in jobs if all(r.job is not j for r in self._rows)
+                ]
                 self._rows, self._feeds = [], {}
                 for job in failed:
                     job.done(error)

@@ -33,12 +33,16 @@ class Vocabulary:
         self.eot = self._id("<|endoftext|>")
         self.sot = self._id("<|startoftranscript|>")
         self.no_timestamps = self._id("<|notimestamps|>")
-        self.no_speech = next((i for t in ("<|nospeech|>", "<|nocaptions|>") if (i := self._tokenizer.token_to_id(t)) is not None), None)
+        self.no_speech = next(
+            (i for t in ("<|nospeech|>", "<|nocaptions|>") if (i := self._tokenizer.token_to_id(t)) is not None), None
+        )
         self.size = self._tokenizer.get_vocab_size()
         suppressed = {i for i in generation.get("suppress_tokens") or [] if i >= 0}
         suppressed |= set(range(self.eot + 1, self.size))  # specials and timestamps: we decode plain text
         self._suppressed = np.array(sorted(suppressed), np.int64)
-        begin = generation.get("begin_suppress_tokens") or [self._tokenizer.encode(" ", add_special_tokens=False).ids[0]]
+        begin = generation.get("begin_suppress_tokens") or [
+            self._tokenizer.encode(" ", add_special_tokens=False).ids[0]
+        ]
         self._begin = np.array(sorted({*begin} - {self.eot}), np.int64)
 
     def _id(self, token: str) -> int:

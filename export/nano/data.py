@@ -77,16 +77,27 @@ class Batches(IterableDataset[Batch]):
     """Endless batches. Reads `stage_file` between batches, so the trainer can move the curriculum on."""
 
     def __init__(
-        self, folder: Path, tokenizer: Tokenizer, phones: list[str], recorded: list[corpus.Item], seed: int, stages: list[tuple[int, Curriculum]], start: int
+        self,
+        folder: Path,
+        tokenizer: Tokenizer,
+        phones: list[str],
+        recorded: list[corpus.Item],
+        seed: int,
+        stages: list[tuple[int, Curriculum]],
+        start: int,
     ) -> None:
         self.folder, self.tokenizer, self.seed, self.recorded = folder, tokenizer, seed, recorded
         self.phone_id = {p: i for i, p in enumerate(phones)}
         self.stages, self.start = stages, start
         special = tokenizer.token_to_id
-        self.eot, self.sot, self.notimes = special("<|endoftext|>"), special("<|startoftranscript|>"), special("<|notimestamps|>")
+        self.eot, self.sot, self.notimes = (
+            special("<|endoftext|>"),
+            special("<|startoftranscript|>"),
+            special("<|notimestamps|>"),
+        )
         self.nospeech = special("<|nospeech|>")
 
-    def __iter__(self):  # noqa: ANN204 - torch's own protocol
+    def __iter__(self):
         torch.set_num_threads(1)
         info = torch.utils.data.get_worker_info()
         worker, n_workers = (info.id, info.num_workers) if info else (0, 1)
@@ -121,7 +132,9 @@ class Batches(IterableDataset[Batch]):
                     break
             step += n_workers
 
-    def _example(self, r: np.random.Generator, item: corpus.Item, same_voice: list[corpus.Item], c: Curriculum) -> Example:
+    def _example(
+        self, r: np.random.Generator, item: corpus.Item, same_voice: list[corpus.Item], c: Curriculum
+    ) -> Example:
         audio = item.audio().astype(np.float32) / 32768
         e = Example(audio, item.text, self._labels(item), list(item.words), bool(item.phones))
         if c.easy_only:
@@ -149,7 +162,9 @@ class Batches(IterableDataset[Batch]):
         before, after = (int(r.exponential(0.25) * SAMPLE_RATE) for _ in range(2))
         if r.random() < 0.3:
             before = 0
-        e.audio = np.concatenate([np.zeros(min(before, 16000), np.float32), e.audio, np.zeros(min(after, 16000), np.float32)])
+        e.audio = np.concatenate(
+            [np.zeros(min(before, 16000), np.float32), e.audio, np.zeros(min(after, 16000), np.float32)]
+        )
         shift = min(before, 16000) / SAMPLE_RATE
         e.phones = [(n, a + shift, b + shift) for n, a, b in e.phones]
         e.audio = augment.distort(r, e.audio, c.distort)
@@ -162,7 +177,9 @@ class Batches(IterableDataset[Batch]):
     def _cut(self, r: np.random.Generator, e: Example) -> None:
         """Ends the audio inside or right after a word, as a partial hears it; the text keeps the words that are whole."""
         k = int(r.integers(2, len(e.words)))
-        at = e.words[k - 1][2] + (r.uniform(0.0, 0.8) * (e.words[k][2] - e.words[k - 1][2]) if r.random() < 0.6 else 0.03)
+        at = e.words[k - 1][2] + (
+            r.uniform(0.0, 0.8) * (e.words[k][2] - e.words[k - 1][2]) if r.random() < 0.6 else 0.03
+        )
         heard = k
         e.audio = e.audio[: int(at * SAMPLE_RATE)]
         e.phones = [(n, a, min(b, at)) for n, a, b in e.phones if a < at]
@@ -172,7 +189,9 @@ class Batches(IterableDataset[Batch]):
     def _noise_only(self, r: np.random.Generator) -> Example:
         n = int(r.uniform(0.5, 6) * SAMPLE_RATE)
         level = 10 ** r.uniform(-4.5, -1.0) if r.random() < 0.8 else 0.0
-        return Example(np.clip(augment.coloured_noise(r, n) * level, -1, 1), "", [("pau", 0.0, n / SAMPLE_RATE)], [], False)
+        return Example(
+            np.clip(augment.coloured_noise(r, n) * level, -1, 1), "", [("pau", 0.0, n / SAMPLE_RATE)], [], False
+        )
 
     def _tokens(self, r: np.random.Generator, e: Example) -> list[int]:
         if not e.text:

@@ -49,7 +49,9 @@ class Attention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         return x.view(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
 
-    def forward(self, x: Tensor, source: Tensor, mask: Tensor | None = None, causal: bool = False, p: float = 0.0) -> Tensor:
+    def forward(
+        self, x: Tensor, source: Tensor, mask: Tensor | None = None, causal: bool = False, p: float = 0.0
+    ) -> Tensor:
         q, k, v = self._split(self.q_proj(x)), self._split(self.k_proj(source)), self._split(self.v_proj(source))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         return F.dropout(self.out_proj(out.transpose(1, 2).flatten(2)), p, self.training)

@@ -30,7 +30,14 @@ def average(paths: Sequence[Path], out: Path) -> None:
     torch.save({"model": mean, "step": states[-1]["step"]}, out)
 
 
-def package(weights: Path, tokenizer_folder: Path, out: Path, *, windows_s: Sequence[int], alignment_heads: Sequence[tuple[int, int]]) -> None:
+def package(
+    weights: Path,
+    tokenizer_folder: Path,
+    out: Path,
+    *,
+    windows_s: Sequence[int],
+    alignment_heads: Sequence[tuple[int, int]],
+) -> None:
     """Writes the checkpoint folder `out` that transformers, faster-whisper's converter and our exporter read."""
     tokenizer = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
     model = load(weights, tokenizer)
@@ -38,7 +45,11 @@ def package(weights: Path, tokenizer_folder: Path, out: Path, *, windows_s: Sequ
     out.mkdir(parents=True, exist_ok=True)
     for file in tokenizer_folder.iterdir():
         shutil.copyfile(file, out / file.name)
-    save_file({k: v.half().contiguous() for k, v in model.checkpoint_tensors().items()}, out / "model.safetensors", {"format": "pt"})
+    save_file(
+        {k: v.half().contiguous() for k, v in model.checkpoint_tensors().items()},
+        out / "model.safetensors",
+        {"format": "pt"},
+    )
     eot, sot, no_times = ids("<|endoftext|>"), ids("<|startoftranscript|>"), ids("<|notimestamps|>")
     common = {
         "bos_token_id": eot,

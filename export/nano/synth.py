@@ -153,7 +153,9 @@ class _Espeak:
         seconds = len(audio) / self.rate
         starts = [p[1] / 1000 for p in self._phones] + [seconds]
         phones = [(p[0] or "pau", starts[i], starts[i + 1]) for i, p in enumerate(self._phones)]
-        return Utterance(text, f"espeak:{voice.name}", _to_16k(audio, self.rate), phones, self._word_spans(text, phones))
+        return Utterance(
+            text, f"espeak:{voice.name}", _to_16k(audio, self.rate), phones, self._word_spans(text, phones)
+        )
 
     def _word_spans(self, text: str, phones: Sequence[Span]) -> list[Span]:
         """A word event comes up to 50 ms before the word's first phone: phones decide where it starts and ends."""
@@ -212,14 +214,22 @@ def festival_batch(texts: Sequence[str], voice: Voice) -> Iterator[Utterance]:
     """Synthesises many sentences in one festival process (its start costs more than a sentence)."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        lines = [f"(voice_{voice.name})", f"(Parameter.set 'Duration_Stretch {1 / voice.rate:.3f})", f'(set! vf_folder "{name}")']
+        lines = [
+            f"(voice_{voice.name})",
+            f"(Parameter.set 'Duration_Stretch {1 / voice.rate:.3f})",
+            f'(set! vf_folder "{name}")',
+        ]
         lines += [_FESTIVAL] + [f'(vf_say {i} "{t}")' for i, t in enumerate(texts)]
         script = folder / "batch.scm"
         script.write_text("\n".join(lines))
         subprocess.run(["festival", "-b", str(script)], check=True, capture_output=True)
         for i, text in enumerate(texts):
             audio, rate = soundfile.read(folder / f"{i}.wav", dtype="int16")
-            segments = [line.split() for line in (folder / f"{i}.seg").read_text().splitlines() if line[:1].isspace() or line[:1].isdigit()]
+            segments = [
+                line.split()
+                for line in (folder / f"{i}.seg").read_text().splitlines()
+                if line[:1].isspace() or line[:1].isdigit()
+            ]
             ends = [(s[2], float(s[0])) for s in segments if len(s) >= 3]
             phones = [(label, ends[k - 1][1] if k else 0.0, end) for k, (label, end) in enumerate(ends)]
             rows = [line.split("\t") for line in (folder / f"{i}.words").read_text().splitlines()]

@@ -20,9 +20,22 @@ from pathlib import Path
 
 WORDNET = Path("/usr/share/wordnet")
 FORTUNES = Path("/usr/share/games/fortunes")
-FORTUNE_FILES = (
-    "computers computers cookie education food fortunes kids linux literature platitudes riddles science wisdom work"
-).split()
+FORTUNE_FILES = [
+    "computers",
+    "computers",
+    "cookie",
+    "education",
+    "food",
+    "fortunes",
+    "kids",
+    "linux",
+    "literature",
+    "platitudes",
+    "riddles",
+    "science",
+    "wisdom",
+    "work",
+]
 HELD_OUT_SHARE = 50  # one sentence in fifty is never trained on
 
 _ALLOWED = re.compile(r"[A-Za-z][A-Za-z' ,.?!\-]*[.?!]")
@@ -42,17 +55,66 @@ def is_held_out(text: str) -> bool:
 
 # --- numbers and dates, as spoken ---------------------------------------------------------------------------------
 
-ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen"
-).split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-ORDINALS = (
-    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth "
-    "fifteenth sixteenth seventeenth eighteenth nineteenth twentieth"
-).split()
-MONTHS = "January February March April May June July August September October November December".split()
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+ONES = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
+TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+ORDINALS = [
+    "first",
+    "second",
+    "third",
+    "fourth",
+    "fifth",
+    "sixth",
+    "seventh",
+    "eighth",
+    "ninth",
+    "tenth",
+    "eleventh",
+    "twelfth",
+    "thirteenth",
+    "fourteenth",
+    "fifteenth",
+    "sixteenth",
+    "seventeenth",
+    "eighteenth",
+    "nineteenth",
+    "twentieth",
+]
+MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
+DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 
 
 def spell(n: int) -> str:
@@ -231,7 +293,13 @@ _TEMPLATES: dict[str, int] = {
 def _clock(r: random.Random) -> str:
     hour = ONES[r.randint(1, 12)]
     return r.choice(
-        [f"{hour} o'clock", f"half past {hour}", f"quarter to {hour}", f"{hour} {spell(r.randint(10, 59))}", f"{hour} thirty"]
+        [
+            f"{hour} o'clock",
+            f"half past {hour}",
+            f"quarter to {hour}",
+            f"{hour} {spell(r.randint(10, 59))}",
+            f"{hour} thirty",
+        ]
     )
 
 
@@ -240,7 +308,9 @@ def _number(r: random.Random) -> str:
 
 
 def _digits(r: random.Random) -> str:
-    return " ".join(r.choice(ONES[:10] + ["oh"]) if r.random() < 0.15 else r.choice(ONES[:10]) for _ in range(r.randint(1, 8)))
+    return " ".join(
+        r.choice(ONES[:10] + ["oh"]) if r.random() < 0.15 else r.choice(ONES[:10]) for _ in range(r.randint(1, 8))
+    )
 
 
 _SPECIAL: dict[str, Callable[[random.Random], str]] = {
@@ -257,7 +327,9 @@ _SPECIAL: dict[str, Callable[[random.Random], str]] = {
     "time_of_day": lambda r: r.choice(["day", "morning", "evening", "weekend", "trip", "holiday", "flight"]),
     "side": lambda r: r.choice(["left", "right", "straight", "back"]),
     "onoff": lambda r: r.choice(["on", "off"]),
-    "thing_pl": lambda r: r.choice(["apples", "chairs", "boxes", "tickets", "books", "cups", "plates", "letters", "eggs"]),
+    "thing_pl": lambda r: r.choice(
+        ["apples", "chairs", "boxes", "tickets", "books", "cups", "plates", "letters", "eggs"]
+    ),
 }
 
 

@@ -11,8 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 N_TIMESTAMPS = 1501
 
@@ -59,7 +58,15 @@ def save(tokenizer: Tokenizer, folder: Path, languages: Sequence[str] = ("en",))
     (folder / "added_tokens.json").write_text(json.dumps(added))
     end = "<|endoftext|>"
     (folder / "special_tokens_map.json").write_text(
-        json.dumps({"bos_token": end, "eos_token": end, "pad_token": end, "unk_token": end, "additional_special_tokens": special})
+        json.dumps(
+            {
+                "bos_token": end,
+                "eos_token": end,
+                "pad_token": end,
+                "unk_token": end,
+                "additional_special_tokens": special,
+            }
+        )
     )
     (folder / "tokenizer_config.json").write_text(
         json.dumps(

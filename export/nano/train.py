@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from export.nano import corpus, tokenizer as bpe
+from export.nano import corpus
+from export.nano import tokenizer as bpe
 from export.nano.data import CHARS, IGNORE, Batch, Batches, Curriculum, phone_table, recorded_items
 from export.nano.model import Dims, Whisper
 
@@ -63,7 +64,9 @@ def losses(model: Whisper, batch: Batch, span: int | None) -> dict[str, torch.Te
     logits = model.decoder(batch.tokens, hidden).float()
     attention = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE, label_smoothing=0.1)
     assert model.phone_head is not None and model.char_head is not None
-    phones = F.cross_entropy(model.phone_head(hidden).float().flatten(0, 1), batch.phones.flatten(), ignore_index=IGNORE)
+    phones = F.cross_entropy(
+        model.phone_head(hidden).float().flatten(0, 1), batch.phones.flatten(), ignore_index=IGNORE
+    )
     chars = model.char_head(hidden).float().log_softmax(-1).transpose(0, 1)
     frames = torch.full((chars.shape[1],), chars.shape[0])
     ctc = F.ctc_loss(chars, batch.chars, frames, batch.char_lengths, reduction="sum", zero_infinity=True)
@@ -95,7 +98,9 @@ def train(data: Path, out: Path, plan: Plan, recorded: list[Path], device: str =
     decayed = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
     plain = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
     optimiser = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}], lr=plan.peak, betas=(0.9, 0.98)
+        [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}],
+        lr=plan.peak,
+        betas=(0.9, 0.98),
     )
     step, last = 0, out / "last.pt"
     if last.exists():
@@ -104,9 +109,14 @@ def train(data: Path, out: Path, plan: Plan, recorded: list[Path], device: str =
         optimiser.load_state_dict(saved["optimiser"])
         step = saved["step"]
         log.info("resumed at step %d", step)
-    log.info("%d parameters on %s, vocabulary %d", sum(p.numel() for p in model.parameters()), device, model.dims.vocab_size)
+    log.info(
+        "%d parameters on %s, vocabulary %d", sum(p.numel() for p in model.parameters()), device, model.dims.vocab_size
+    )
     batches = DataLoader(
-        Batches(data, tokens, phones, real, plan.seed, STAGES, step), batch_size=None, num_workers=plan.workers, prefetch_factor=6
+        Batches(data, tokens, phones, real, plan.seed, STAGES, step),
+        batch_size=None,
+        num_workers=plan.workers,
+        prefetch_factor=6,
     )
     model.train()
     sums: dict[str, float] = {}
@@ -136,7 +146,12 @@ def train(data: Path, out: Path, plan: Plan, recorded: list[Path], device: str =
             sums[name] = sums.get(name, 0.0) + value.item()
         if step % 50 == 0:
             pace = seconds / (time.monotonic() - began)
-            row = {"step": step, **{k: round(v / 50, 4) for k, v in sums.items()}, "audio_s_per_s": round(pace, 1), "lr": plan.rate(step)}
+            row = {
+                "step": step,
+                **{k: round(v / 50, 4) for k, v in sums.items()},
+                "audio_s_per_s": round(pace, 1),
+                "lr": plan.rate(step),
+            }
             log.info("%s", row)
             with (out / "log.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")

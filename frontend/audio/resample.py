@@ -21,7 +21,9 @@ class AudioInput:
     def __init__(self, audio_format: AudioFormat) -> None:
         self._decoder = PcmDecoder(audio_format)
         rate = audio_format.sample_rate
-        self._resampler = None if rate == ENGINE_RATE else soxr.ResampleStream(rate, ENGINE_RATE, 1, dtype="float32", quality="MQ")
+        self._resampler = (
+            None if rate == ENGINE_RATE else soxr.ResampleStream(rate, ENGINE_RATE, 1, dtype="float32", quality="MQ")
+        )
 
     def feed(self, data: bytes) -> Pcm:
         return self._convert(self._decoder.decode(data), last=False)

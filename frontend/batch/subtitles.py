@@ -37,11 +37,18 @@ def text(finals: Sequence[Final]) -> str:
 
 
 def as_json(finals: Sequence[Final]) -> str:
-    return json.dumps({"text": " ".join(f["transcript"] for f in finals if f["transcript"]), "segments": list(finals)}, indent=1) + "\n"
+    return (
+        json.dumps(
+            {"text": " ".join(f["transcript"] for f in finals if f["transcript"]), "segments": list(finals)}, indent=1
+        )
+        + "\n"
+    )
 
 
 def srt(finals: Sequence[Final]) -> str:
-    return "".join(f"{i}\n{_clock(a, ',')} --> {_clock(b, ',')}\n{t}\n\n" for i, (a, b, t) in enumerate(_cues(finals), 1))
+    return "".join(
+        f"{i}\n{_clock(a, ',')} --> {_clock(b, ',')}\n{t}\n\n" for i, (a, b, t) in enumerate(_cues(finals), 1)
+    )
 
 
 def vtt(finals: Sequence[Final]) -> str:

@@ -21,13 +21,19 @@ class Authenticator:
     def open_to_loopback(self) -> bool:
         return not self._digests
 
-    def check(self, *, query_key: str | None, authorization: str | None, peer: str, origin: str | None, host: str | None) -> None:
+    def check(
+        self, *, query_key: str | None, authorization: str | None, peer: str, origin: str | None, host: str | None
+    ) -> None:
         """Raises `Unauthorized`, saying what to send. `peer` is the client's address, `origin` and `host` its headers."""
         if self.open_to_loopback:
             if not _is_loopback(peer):
-                raise Unauthorized("no API keys are set, so only clients on this machine are served; set VOICEFORGE_API_KEYS")
+                raise Unauthorized(
+                    "no API keys are set, so only clients on this machine are served; set VOICEFORGE_API_KEYS"
+                )
             if origin is not None and urlsplit(origin).netloc != host:
-                raise Unauthorized("a page of another site may not use this server without an API key; set VOICEFORGE_API_KEYS")
+                raise Unauthorized(
+                    "a page of another site may not use this server without an API key; set VOICEFORGE_API_KEYS"
+                )
             return
         key = query_key or _bearer(authorization)
         if not key:

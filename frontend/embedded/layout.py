@@ -32,14 +32,18 @@ def find_wheel() -> Wheel:
     """Raises `TritonStartError` when the wheel is missing or has no stub for this Python."""
     spec = importlib.util.find_spec("pytriton")
     if spec is None or spec.origin is None:
-        raise TritonStartError("nvidia-pytriton is not installed: pip install 'voiceforge[embedded]', or use --triton HOST:PORT")
+        raise TritonStartError(
+            "nvidia-pytriton is not installed: pip install 'voiceforge[embedded]', or use --triton HOST:PORT"
+        )
     root = Path(spec.origin).parent
     base = root / "tritonserver"
     stub = base / "python_backend_stubs" / PYTHON / "triton_python_backend_stub"
     if not stub.exists():
         known = ", ".join(sorted((p.name for p in stub.parent.parent.iterdir()), key=lambda v: int(v.split(".")[1])))
         raise TritonStartError(f"nvidia-pytriton has no Python backend for Python {PYTHON} (it has {known})")
-    return Wheel(base / "bin" / "tritonserver", base / "backends" / "python", stub, root.parent / "nvidia_pytriton.libs")
+    return Wheel(
+        base / "bin" / "tritonserver", base / "backends" / "python", stub, root.parent / "nvidia_pytriton.libs"
+    )
 
 
 def prepare_backends(wheel: Wheel, folder: Path) -> Path:

@@ -51,7 +51,9 @@ class EmbeddedTriton:
     `address` (gRPC) stays the same over restarts, so clients only reconnect. `restarts` counts them.
     """
 
-    def __init__(self, repository: Path, canary: Canary, *, ports: tuple[int, int, int] | None = None, timing: Timing = Timing()) -> None:
+    def __init__(
+        self, repository: Path, canary: Canary, *, ports: tuple[int, int, int] | None = None, timing: Timing = Timing()
+    ) -> None:
         self._repository, self._canary, self._timing = repository, canary, timing
         self._fixed_ports = ports is not None
         self._ports = ports or (0, 0, 0)
@@ -148,7 +150,9 @@ class EmbeddedTriton:
                 break
             except Exception as error:
                 if time.monotonic() > deadline:
-                    raise TritonStartError(f"tritonserver was not ready in {self._timing.start:.0f} s ({error}):\n{self._reason()}") from error
+                    raise TritonStartError(
+                        f"tritonserver was not ready in {self._timing.start:.0f} s ({error}):\n{self._reason()}"
+                    ) from error
                 await asyncio.sleep(0.1)
         self._healthy.set()
 
@@ -234,7 +238,9 @@ class EmbeddedTriton:
         """False when a Python stub of the server has died: Triton does not restart it and goes on saying ready."""
         if self._process is None:
             return False
-        expected = sum(1 for p in self._repository.iterdir() if (p / "config.pbtxt").exists() and not p.name.startswith("."))
+        expected = sum(
+            1 for p in self._repository.iterdir() if (p / "config.pbtxt").exists() and not p.name.startswith(".")
+        )
         return _count_stubs(self._process.pid) >= expected
 
 

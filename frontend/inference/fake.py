@@ -81,7 +81,9 @@ class FakeAsrStream:
         step = len(audio) // max(1, len(text.split()))
         words = tuple(Word(w, i * step, (i + 1) * step, 0.9) for i, w in enumerate(text.split()))
         final = request.command is Decode.FINAL
-        return Hypothesis(text, tokens=tuple(range(len(words))), logprobs=(-0.1,) * len(words), words=words if final else ())
+        return Hypothesis(
+            text, tokens=tuple(range(len(words))), logprobs=(-0.1,) * len(words), words=words if final else ()
+        )
 
     async def close(self) -> None:
         self._engine.open_streams -= 1

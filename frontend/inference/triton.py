@@ -98,7 +98,14 @@ class TritonEngine:
         await self._client.close()
 
     async def infer(
-        self, model: str, inputs: dict[str, np.ndarray], outputs: Sequence[str], sequence: int, *, start: bool, end: bool = False
+        self,
+        model: str,
+        inputs: dict[str, np.ndarray],
+        outputs: Sequence[str],
+        sequence: int,
+        *,
+        start: bool,
+        end: bool = False,
     ) -> dict[str, np.ndarray]:
         """One request of a sequence. Raises `EngineUnavailable` or `EngineRejected`."""
         tensors: list[Any] = []
@@ -152,7 +159,9 @@ class _Sequence:
         self._id = 0
         self.open = False
 
-    async def request(self, inputs: dict[str, np.ndarray], outputs: Sequence[str], *, start: bool = False) -> dict[str, np.ndarray]:
+    async def request(
+        self, inputs: dict[str, np.ndarray], outputs: Sequence[str], *, start: bool = False
+    ) -> dict[str, np.ndarray]:
         """Sends one request, with START under a fresh id when asked for or when the sequence is not open."""
         start = start or not self.open
         if not self.open:
@@ -201,7 +210,16 @@ class TritonVadStream:
 class TritonAsrStream:
     """Implements `AsrStream`: remembers which window Triton holds and how far, and sends what is missing."""
 
-    OUTPUTS = ("tokens", "token_logprobs", "text", "words", "word_times", "word_probabilities", "no_speech_probability", "timings_ms")
+    OUTPUTS = (
+        "tokens",
+        "token_logprobs",
+        "text",
+        "words",
+        "word_times",
+        "word_probabilities",
+        "no_speech_probability",
+        "timings_ms",
+    )
 
     def __init__(self, engine: TritonEngine, model: str, language: str) -> None:
         self._engine, self._language = engine, language

@@ -22,15 +22,28 @@ class Metrics:
         self.partials = Counter("voiceforge_partials", "Partial results sent", registry=r)
         self.finals = Counter("voiceforge_finals", "Final results sent", registry=r)
         self.vad = Histogram("voiceforge_vad_seconds", "Round trip of a VAD request", buckets=_LATENCY, registry=r)
-        self.partial = Histogram("voiceforge_partial_seconds", "Round trip of a partial decode", buckets=_LATENCY, registry=r)
-        self.final = Histogram(
-            "voiceforge_final_seconds", "From the endpoint (or finalize) to the final, queue included", buckets=_LATENCY, registry=r
+        self.partial = Histogram(
+            "voiceforge_partial_seconds", "Round trip of a partial decode", buckets=_LATENCY, registry=r
         )
-        self.backlog = Gauge("voiceforge_backlog_seconds", "Audio received and not yet heard, over all sessions", registry=r)
-        self.outbox = Gauge("voiceforge_outbox_messages", "Messages waiting for slow clients, over all sessions", registry=r)
-        self.finals_waiting = Gauge("voiceforge_finals_waiting", "Finals queued or being decoded, over all sessions", registry=r)
+        self.final = Histogram(
+            "voiceforge_final_seconds",
+            "From the endpoint (or finalize) to the final, queue included",
+            buckets=_LATENCY,
+            registry=r,
+        )
+        self.backlog = Gauge(
+            "voiceforge_backlog_seconds", "Audio received and not yet heard, over all sessions", registry=r
+        )
+        self.outbox = Gauge(
+            "voiceforge_outbox_messages", "Messages waiting for slow clients, over all sessions", registry=r
+        )
+        self.finals_waiting = Gauge(
+            "voiceforge_finals_waiting", "Finals queued or being decoded, over all sessions", registry=r
+        )
         self.engine_ready = Gauge("voiceforge_engine_ready", "1 when the last canary went through Triton", registry=r)
-        self.engine_restarts = Gauge("voiceforge_engine_restarts", "Times the embedded Triton was started again", registry=r)
+        self.engine_restarts = Gauge(
+            "voiceforge_engine_restarts", "Times the embedded Triton was started again", registry=r
+        )
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

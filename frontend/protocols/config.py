@@ -28,7 +28,9 @@ class StreamConfig(BaseModel):
     interim_results: bool = True
     vad_enabled: bool = True
     endpointing_ms: Annotated[int, Field(ge=10, le=5000)] = 500
-    custom_vocabulary: Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=100)]], Field(max_length=1000)] = []
+    custom_vocabulary: Annotated[
+        list[Annotated[str, StringConstraints(min_length=1, max_length=100)]], Field(max_length=1000)
+    ] = []
 
     @property
     def audio_format(self) -> AudioFormat:
@@ -60,7 +62,11 @@ def from_query(pairs: Mapping[str, list[str]]) -> StreamConfig:
         values = pairs.get(name)
         if not values:
             continue
-        changes[name] = [w.strip() for v in values for w in v.split(",") if w.strip()] if name == "custom_vocabulary" else values[-1]
+        changes[name] = (
+            [w.strip() for v in values for w in v.split(",") if w.strip()]
+            if name == "custom_vocabulary"
+            else values[-1]
+        )
     return updated(StreamConfig(), changes)
 
 

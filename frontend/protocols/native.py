@@ -37,9 +37,11 @@ class NativeProtocol:
         try:
             message = json.loads(frame)
         except (ValueError, RecursionError):
-            raise InvalidMessage("the message is not JSON; send an object with a \"type\", or audio as a binary frame") from None
+            raise InvalidMessage(
+                'the message is not JSON; send an object with a "type", or audio as a binary frame'
+            ) from None
         if not isinstance(message, dict):
-            raise InvalidMessage(f"the message is a JSON {type(message).__name__}; send an object with a \"type\"")
+            raise InvalidMessage(f'the message is a JSON {type(message).__name__}; send an object with a "type"')
         kind = message.get("type")
         handler = self._handlers.get(kind) if isinstance(kind, str) else None
         if handler is None:
@@ -60,7 +62,9 @@ class NativeProtocol:
         try:
             return Audio(base64.b64decode(data, validate=True))
         except (binascii.Error, ValueError):
-            raise InvalidMessage('"data" is not base64 (RFC 4648, with padding); or send the bytes as a binary frame') from None
+            raise InvalidMessage(
+                '"data" is not base64 (RFC 4648, with padding); or send the bytes as a binary frame'
+            ) from None
 
 
 def seconds(samples: int) -> float:

@@ -115,8 +115,7 @@ class NativeConnection:
         self._outbox.put(self._ready())
         try:
             await self._stream()
-        except* VoiceForgeError as group:
-            error = _first(group)
+        except VoiceForgeError as error:
             self._tell_error(error)
             code, reason = error.close_code, error.code
         self._count("closed" if code == 1000 else reason.lower())
@@ -157,7 +156,10 @@ class NativeConnection:
         """Carries out what the client sends; returns when it closes the stream. Raises what ends the session."""
         limits, loop = self._settings, asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(limits.max_session_s) as whole, asyncio.timeout(limits.no_data_timeout_s) as quiet:
+            async with (
+                asyncio.timeout(limits.max_session_s) as whole,
+                asyncio.timeout(limits.no_data_timeout_s) as quiet,
+            ):
                 while True:
                     frame = await self._ws.recv()
                     quiet.reschedule(None)  # waiting for the engine is not the client's silence
@@ -203,7 +205,9 @@ class NativeConnection:
             else:
                 late = [n for n in SET_BEFORE_AUDIO if getattr(config, n) != getattr(old, n)]
                 if late:
-                    raise InvalidConfig(f"{', '.join(late)} can only be set before the first audio; open a new connection")
+                    raise InvalidConfig(
+                        f"{', '.join(late)} can only be set before the first audio; open a new connection"
+                    )
                 if config.audio_format != old.audio_format:
                     session.change_format(config.audio_format)
         except VoiceForgeError:
@@ -248,7 +252,12 @@ class NativeConnection:
 
     def _closed(self, reason: str) -> dict[str, Any]:
         audio_s = round(self._session.seconds, 3) if self._session else 0.0
-        totals = {"audio_s": audio_s, "speech_s": seconds(self._speech), "interims": self._n_interims, "finals": self._n_finals}
+        totals = {
+            "audio_s": audio_s,
+            "speech_s": seconds(self._speech),
+            "interims": self._n_interims,
+            "finals": self._n_finals,
+        }
         return {"type": "closed", "session_id": self.session_id, **totals, "reason": reason, "timestamp": now()}
 
     def _on_event(self, event: Event) -> None:
@@ -269,12 +278,3 @@ class NativeConnection:
 
     def _count(self, reason: str) -> None:
         self._services.metrics.closed.labels(reason).inc()
-
-
-def _first(group: BaseExceptionGroup[VoiceForgeError]) -> VoiceForgeError:
-    """The first leaf of a group."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, VoiceForgeError)
-    return error

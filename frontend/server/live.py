@@ -47,11 +47,17 @@ class LiveSession:
         return self
 
     async def __aexit__(self, *error: object) -> None:
+        """Raises the error itself rather than the group that a `TaskGroup` makes of it."""
+        if not self.finished.is_set():
+            for task in list(self._running):
+                task.cancel()
         try:
-            if not self.finished.is_set():
-                for task in list(self._running):
-                    task.cancel()
             await self._tasks.__aexit__(*error)  # type: ignore[arg-type]
+        except BaseExceptionGroup as group:
+            leaf: BaseException = group
+            while isinstance(leaf, BaseExceptionGroup):
+                leaf = leaf.exceptions[0]
+            raise leaf from None
         finally:
             self._report(backlog=0.0, finals=0)
             await self._vad.close()

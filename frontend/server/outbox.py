@@ -17,7 +17,9 @@ Message = dict[str, Any]
 class Outbox:
     """`put` never waits. `run` sends until `finish`; it raises `SlowClient` when the client does not read."""
 
-    def __init__(self, send: Callable[[str], Awaitable[None]], metrics: Metrics, *, limit: int, patience_s: float) -> None:
+    def __init__(
+        self, send: Callable[[str], Awaitable[None]], metrics: Metrics, *, limit: int, patience_s: float
+    ) -> None:
         self._send, self._metrics, self._limit, self._patience_s = send, metrics, limit, patience_s
         self._waiting: deque[Message] = deque()
         self._wake = asyncio.Event()
@@ -51,7 +53,9 @@ class Outbox:
                 self._wake.clear()
                 while self._waiting:
                     if self._overflow:
-                        raise SlowClient(f"{self._limit} results wait and are not being read; read the socket as you write to it")
+                        raise SlowClient(
+                            f"{self._limit} results wait and are not being read; read the socket as you write to it"
+                        )
                     message = self._waiting.popleft()
                     self._metrics.outbox.dec()
                     await self._send_one(message)
@@ -66,4 +70,6 @@ class Outbox:
             async with asyncio.timeout(self._patience_s):
                 await self._send(json.dumps(message, ensure_ascii=False))
         except TimeoutError:
-            raise SlowClient(f"results were not read for {self._patience_s:.0f} s; read the socket as you write to it") from None
+            raise SlowClient(
+                f"results were not read for {self._patience_s:.0f} s; read the socket as you write to it"
+            ) from None

@@ -115,7 +115,9 @@ class SessionCore:
             text = hypothesis.text.strip()
             if text and self.settings.interim_results:
                 confidence = _confidence(hypothesis.logprobs)
-                effects.append(Emit(Partial(request.segment, request.start, request.end, text, confidence, hypothesis.timings)))
+                effects.append(
+                    Emit(Partial(request.segment, request.start, request.end, text, confidence, hypothesis.timings))
+                )
         return [*effects, *self._advance()]
 
     def finalize(self) -> list[Effect]:
@@ -135,7 +137,10 @@ class SessionCore:
     @property
     def needed_from(self) -> int:
         """Audio before this sample will not be asked for again."""
-        candidates = [self._vad_asked if not self._vad_busy else self._gate.position, max(self._floor, self._gate.position - self.settings.vad.pre_roll - 8 * FRAME)]
+        candidates = [
+            self._vad_asked if not self._vad_busy else self._gate.position,
+            max(self._floor, self._gate.position - self.settings.vad.pre_roll - 8 * FRAME),
+        ]
         candidates += [f.request.start for f in self._finals]
         if self._segment:
             candidates.append(self._segment.start)
@@ -280,9 +285,13 @@ class SessionCore:
         mean = sum(h.logprobs) / len(h.logprobs) if h.logprobs else 0.0
         if h.no_speech_probability > self.settings.no_speech_probability and mean < self.settings.min_logprob:
             h = Hypothesis("", timings=h.timings)
-        words = tuple(type(w)(w.text.strip(), request.start + w.start, request.start + w.end, w.confidence) for w in h.words)
+        words = tuple(
+            type(w)(w.text.strip(), request.start + w.start, request.start + w.end, w.confidence) for w in h.words
+        )
         confidence = sum(w.confidence for w in words) / len(words) if words else _confidence(h.logprobs)
-        return Final(request.segment, request.start, request.end, h.text.strip(), confidence, words, h.timings, requested)
+        return Final(
+            request.segment, request.start, request.end, h.text.strip(), confidence, words, h.timings, requested
+        )
 
 
 def _confidence(logprobs: Sequence[float]) -> float:

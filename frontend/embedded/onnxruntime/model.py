@@ -37,7 +37,9 @@ class TritonPythonModel:
         if self.states:
             label = {"model": args["model_name"], "version": args["model_version"]}
             family = pb_utils.MetricFamily(
-                name="voiceforge_onnx_sequences", description="Streams whose state is kept", kind=pb_utils.MetricFamily.GAUGE
+                name="voiceforge_onnx_sequences",
+                description="Streams whose state is kept",
+                kind=pb_utils.MetricFamily.GAUGE,
             )
             self.family, self.gauge = family, family.Metric(labels=label)
 
@@ -70,7 +72,12 @@ class TritonPythonModel:
             n = tensors[0].shape[0]
             if self.states:
                 self._keep(request, {s["input_name"]: results[s["output_name"]][row] for s in self.states})
-            yield i, pb_utils.InferenceResponse([pb_utils.Tensor(name, results[name][row : row + n]) for name in self.outputs])
+            yield (
+                i,
+                pb_utils.InferenceResponse(
+                    [pb_utils.Tensor(name, results[name][row : row + n]) for name in self.outputs]
+                ),
+            )
             row += n
 
     def _state(self, request):

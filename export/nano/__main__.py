@@ -1,0 +1,3 @@
+from export.nano.cli import main
+
+main()
