@@ -94,9 +94,7 @@ def _score(
     """First partial and final lag of each clip. A sample counts as sent when its chunk was due."""
     step = round(CHUNK_S * RATE)
     finals = [(t, m) for t, m in messages if m["type"] == "final"]
-    for clip, (begin, end), (_, following) in zip(
-        clips, spans, [*spans[1:], (1 << 60, 1 << 60)][: len(spans)], strict=True
-    ):
+    for clip, (begin, end), (_, following) in zip(clips, spans, [*spans[1:], (1 << 60, 1 << 60)][: len(spans)], strict=True):
         limit = following if following != 1 << 60 else 1 << 60
         mine = [
             (t, m)
@@ -120,14 +118,11 @@ def _score(
     out.errors += [m["error"]["message"] for _, m in messages if m["type"] == "error"]
 
 
-async def run(
-    url: str, clips: list[Clip], streams: int, per_stream: int, gap_s: float, seed: int = 5
-) -> list[Measured]:
+async def run(url: str, clips: list[Clip], streams: int, per_stream: int, gap_s: float, seed: int = 5) -> list[Measured]:
     """So many streams at once, each with its own choice of clips, starts spread over three seconds."""
     r = np.random.default_rng(seed)
     chosen = [
-        [clips[int(k)] for k in r.choice(len(clips), per_stream, replace=per_stream > len(clips))]
-        for _ in range(streams)
+        [clips[int(k)] for k in r.choice(len(clips), per_stream, replace=per_stream > len(clips))] for _ in range(streams)
     ]
     return await asyncio.gather(
         *(stream(url, c, gap_s, float(o)) for c, o in zip(chosen, r.uniform(0, 3, streams), strict=True))

@@ -56,8 +56,11 @@ def main() -> None:
         ours = Recogniser(CHECKPOINTS, precision)
         ours.transcribe(audio[:2])
         for name, window in (("own windows", None), ("30 s windows", 30.0)):
-            work = lambda window=window: [h.text for h in ours.transcribe(audio, window_s=window)]  # noqa: E731
-            rows[f"VoiceForge {precision}, {name}"] = measured(texts, seconds, work)
+
+            def decode(ours: Recogniser = ours, window: float | None = window) -> list[str]:
+                return [h.text for h in ours.transcribe(audio, window_s=window)]
+
+            rows[f"VoiceForge {precision}, {name}"] = measured(texts, seconds, decode)
         ours.close()
 
     from faster_whisper import WhisperModel
@@ -81,10 +84,9 @@ def main() -> None:
             rows[f"faster-whisper {kind}"] = measured(texts, seconds, work)
 
     print(f"{len(audio)} utterances, {seconds:.0f} s; normaliser {NORMALISER}")
+    print(f"{'':36} audio s/CPU s  audio s/wall s      WER")
     for name, row in rows.items():
-        print(
-            f"{name:36} {row['audio_s_per_cpu_s']:8.1f} audio s / CPU s  {row['audio_s_per_wall_s']:8.1f} / wall s   WER {row['wer']:.1f} %"
-        )
+        print(f"{name:36} {row['audio_s_per_cpu_s']:8.1f} {row['audio_s_per_wall_s']:15.1f} {row['wer']:8.1f} %")
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "offline.json").write_text(
         json.dumps({"utterances": len(audio), "seconds": seconds, "rows": rows}, indent=1) + "\n"

@@ -16,6 +16,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -34,7 +35,7 @@ def percentiles(values: list[float]) -> dict[str, float]:
     return {f"p{q}": round(1000 * float(np.percentile(values, q)), 1) if values else float("nan") for q in (50, 95, 99)}
 
 
-def summary(streams: int, results: list[Measured], cpu: dict[str, float]) -> dict[str, object]:
+def summary(streams: int, results: list[Measured], cpu: dict[str, float]) -> dict[str, Any]:
     """One row: latencies in ms, WER in percent, CPU seconds a second by process."""
     lag = [v for m in results for v in m.final_lag]
     score = word_errors([t for m in results for t in m.references], [t for m in results for t in m.hypotheses])
@@ -51,6 +52,21 @@ def summary(streams: int, results: list[Measured], cpu: dict[str, float]) -> dic
         "client_lag_ms": round(1000 * max(m.client_lag for m in results), 1),
         "cpu": cpu,
     }
+
+
+HEADER = (
+    "streams  connect  1st partial p50/p95  final lag-hang p50/p95/p99     WER  early  errors  client lag  CPU front/Triton"
+)
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row of the table, in milliseconds, percent and cores."""
+    first, lag, cpu = row["first_partial_ms"], row["final_lag_without_hang_ms"], row["cpu"]
+    return (
+        f"{row['streams']:7} {row['connect_ms']['p50']:8.0f} {first['p50']:12.0f} /{first['p95']:6.0f} "
+        f"{lag['p50']:18.0f} /{lag['p95']:6.0f} /{lag['p99']:6.0f} {row['wer']:9.1f} {row['early_endpoints']:6} "
+        f"{len(row['errors']):7} {row['client_lag_ms']:11.0f} {cpu['front end']:11.2f} / {cpu['triton']:.2f}"
+    )
 
 
 def processes(pid: int) -> dict[str, list[psutil.Process]]:
@@ -103,10 +119,8 @@ def main() -> None:
         _wait(port)
         url = f"ws://127.0.0.1:{port}/ws/v1/transcribe"
         memory = idle_memory(url, server.pid, 150)
-        rows: list[dict[str, object]] = []
-        print(
-            f"{'streams':>7} {'connect':>8} {'1st partial p50/p95':>20} {'final lag -hang p50/p95/p99':>28} {'WER':>6} {'errors':>6} {'client':>7}  CPU front/triton"
-        )
+        rows: list[dict[str, Any]] = []
+        print(HEADER)
         for n in args.streams:
             groups = processes(server.pid)
             before, began = cpu_seconds(groups), time.monotonic()
@@ -114,12 +128,7 @@ def main() -> None:
             took, after = time.monotonic() - began, cpu_seconds(groups)
             row = summary(n, results, {k: round((after[k] - before[k]) / took, 3) for k in after})
             rows.append(row)
-            lag, first, cpu = row["final_lag_without_hang_ms"], row["first_partial_ms"], row["cpu"]
-            print(
-                f"{n:7} {row['connect_ms']['p50']:7.0f}  {first['p50']:9.0f} /{first['p95']:7.0f}  {lag['p50']:10.0f} /{lag['p95']:6.0f} /{lag['p99']:6.0f}"  # type: ignore[index]
-                f"  {row['wer']:6.1f} {len(row['errors']):6} {row['client_lag_ms']:6.0f}   {cpu['front end']:.2f} / {cpu['triton']:.2f}",  # type: ignore[index,arg-type]
-                flush=True,
-            )
+            print(line(row), flush=True)
         print(f"front end, resident memory per connection: {memory:.2f} MiB")
         conditions = {
             "cpu": platform.processor() or platform.machine(),

@@ -58,9 +58,7 @@ class Checkpoint:
         if index.exists():
             names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
             return [self.folder / name for name in names]
-        raise CheckpointError(
-            f"{self.folder} has no model.safetensors; only safetensors checkpoints are read, not pickles"
-        )
+        raise CheckpointError(f"{self.folder} has no model.safetensors; only safetensors checkpoints are read, not pickles")
 
     @cached_property
     def _where(self) -> dict[str, Path]:

@@ -68,15 +68,11 @@ def pull_command(
         folder = Path(snapshot_download(repo, allow_patterns=HUB_PATTERNS, endpoint=endpoint))
         checked = verify(folder, HfApi(endpoint=endpoint).model_info(repo, files_metadata=True))
         _say(f"{repo}: {checked} files match the hub's checksums")
-        done = export_whisper(
-            str(folder), model_repository, precision=precision, name=name or _name(repo), progress=_say
-        )
+        done = export_whisper(str(folder), model_repository, precision=precision, name=name or _name(repo), progress=_say)
     except (CheckpointError, ValueError, OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
         console.print(Text(f"{repo}: {str(error).splitlines()[0]}", style="bold red"))
         raise typer.Exit(1) from None
-    console.print(
-        Text(f"{done} is in {model_repository}; serve it with: voiceforge serve --model {done}", style="green")
-    )
+    console.print(Text(f"{done} is in {model_repository}; serve it with: voiceforge serve --model {done}", style="green"))
 
 
 def _name(repo: str) -> str:

@@ -58,7 +58,7 @@ class Graph:
             self._weights[name] = numpy_helper.from_array(value, name)
         return name
 
-    def const(self, value: Array | Sequence[int] | int, dtype: npt.DTypeLike = np.int64) -> str:
+    def const(self, value: Array | np.generic | Sequence[int] | int, dtype: npt.DTypeLike = np.int64) -> str:
         array = np.asarray(value, dtype)
         name = f"const_{self._count}"
         self._count += 1
@@ -92,12 +92,11 @@ class Graph:
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         size = sum(len(t.raw_data) for t in self._weights.values())
-        external = (
-            {"save_as_external_data": True, "location": f"{path.name}.data", "size_threshold": 1024}
-            if size > _TWO_GIB
-            else {}
-        )
-        onnx.save(self.build(), str(path), **external)
+        if size > _TWO_GIB:
+            data = f"{path.name}.data"
+            onnx.save(self.build(), str(path), save_as_external_data=True, location=data, size_threshold=1024)
+        else:
+            onnx.save(self.build(), str(path))
 
 
 INT16, INT32, INT64, FLOAT = TensorProto.INT16, TensorProto.INT32, TensorProto.INT64, TensorProto.FLOAT

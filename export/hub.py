@@ -31,8 +31,6 @@ def verify(folder: Path, info: ModelInfo) -> int:
         if wanted is None:
             continue
         if (sha256(path) if sibling.lfs else _git_blob(path)) != wanted:
-            raise CheckpointError(
-                f"{sibling.rfilename} does not match the hub's checksum; delete {path} and pull again"
-            )
+            raise CheckpointError(f"{sibling.rfilename} does not match the hub's checksum; delete {path} and pull again")
         checked += 1
     return checked

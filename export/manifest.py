@@ -44,6 +44,4 @@ def record(
 def changed(repository: Path, name: str) -> list[str]:
     """The files of a model that are missing or no longer have the recorded hash."""
     entry = read(repository)["models"].get(name, {"sha256": {}})
-    return [
-        f for f, digest in entry["sha256"].items() if not (repository / f).exists() or sha256(repository / f) != digest
-    ]
+    return [f for f, digest in entry["sha256"].items() if not (repository / f).exists() or sha256(repository / f) != digest]

@@ -27,9 +27,7 @@ def asset() -> Path:
 
     found = sorted((Path(faster_whisper.__file__).parent / "assets").glob("silero_vad_v*.onnx"))
     if not found:
-        raise FileNotFoundError(
-            "this faster-whisper has no assets/silero_vad_v*.onnx; install faster-whisper 1.2 or newer"
-        )
+        raise FileNotFoundError("this faster-whisper has no assets/silero_vad_v*.onnx; install faster-whisper 1.2 or newer")
     return found[-1]
 
 

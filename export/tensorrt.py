@@ -75,9 +75,7 @@ def encoder_build(model: Path, windows_s: Sequence[int], max_batch: int = 16, *,
     usual = sorted(windows_s)[len(windows_s) // 2] * SAMPLE_RATE
     profile = Profile("audio", (1, shortest), (max(1, max_batch // 2), usual), (max_batch, longest))
     version = model / "1"
-    return Build(
-        version / "model.onnx", version / "model.plan", [profile], fp16=fp16, timing_cache=model / "timing.cache"
-    )
+    return Build(version / "model.onnx", version / "model.plan", [profile], fp16=fp16, timing_cache=model / "timing.cache")
 
 
 def plan_config(config: str) -> str:
@@ -88,7 +86,7 @@ def plan_config(config: str) -> str:
     return re.sub(r'parameters \{ key: "(intra|inter)_op_thread_count".*\n', "", changed)
 
 
-def accelerated_config(config: str, build: Build, cache: str = "/tmp/voiceforge-trt") -> str:  # noqa: S108 - inside the container
+def accelerated_config(config: str, build: Build, cache: str = "/tmp/voiceforge-trt") -> str:
     """`config.pbtxt` of an ONNX model with ONNX Runtime's TensorRT provider and the build's profiles."""
 
     def shapes(kind: str) -> str:
@@ -106,5 +104,5 @@ def accelerated_config(config: str, build: Build, cache: str = "/tmp/voiceforge-
         "trt_profile_max_shapes": shapes("maximum"),
     }
     lines = "\n".join(f'      parameters {{ key: "{k}" value: "{v}" }}' for k, v in options.items())
-    block = f'optimization {{\n  execution_accelerators {{\n    gpu_execution_accelerator: [ {{\n      name: "tensorrt"\n{lines}\n    }} ]\n  }}\n}}\n'
-    return config + block
+    accelerator = f'gpu_execution_accelerator: [ {{\n      name: "tensorrt"\n{lines}\n    }} ]'
+    return f"{config}optimization {{\n  execution_accelerators {{\n    {accelerator}\n  }}\n}}\n"

@@ -44,11 +44,12 @@ _ORT_THREADS = {"intra_op_thread_count": 1, "inter_op_thread_count": 1}
 
 
 def silero_vad(max_sequences: int = 1024, idle_s: int = ENGINE_IDLE_S, name: str = "silero_vad") -> str:
-    states = "\n".join(
-        f'    {{\n      input_name: "state_{n}"\n      output_name: "next_{n}"\n      data_type: TYPE_FP32\n      dims: [ {size} ]\n'
+    states = ",\n".join(
+        f'    {{\n      input_name: "state_{n}"\n      output_name: "next_{n}"\n'
+        f"      data_type: TYPE_FP32\n      dims: [ {size} ]\n"
         f'      initial_state: {{ name: "zero" data_type: TYPE_FP32 dims: [ {size} ] zero_data: true }}\n    }}'
         for n, size in STATES.items()
-    ).replace("}\n    {", "},\n    {")
+    )
     return _model(
         name,
         "onnxruntime",
@@ -73,9 +74,7 @@ def whisper_encoder(name: str, d_model: int, max_batch: int = 16) -> str:
     )
 
 
-def whisper(
-    name: str, parameters: Mapping[str, str | int], max_sequences: int = 1024, idle_s: int = ENGINE_IDLE_S
-) -> str:
+def whisper(name: str, parameters: Mapping[str, str | int], max_sequences: int = 1024, idle_s: int = ENGINE_IDLE_S) -> str:
     """The decode engine: a Python model behind the sequence batcher; see `export/engine/model.py` for the tensors."""
     return _model(
         name,

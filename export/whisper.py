@@ -167,12 +167,8 @@ def decoder(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
         weights = g.op("Softmax", scores, axis=-1)
         picked = [head for layer, head in checkpoint.alignment_heads if layer == i]
         if picked:
-            aligned.append(
-                weights if picked == list(range(heads)) else g.op("Gather", weights, g.const(picked), axis=1)
-            )
-        x = g.op(
-            "Add", x, layers.linear(layers.merge(g.op("MatMul", weights, cross_v)), f"{name}.encoder_attn.out_proj")
-        )
+            aligned.append(weights if picked == list(range(heads)) else g.op("Gather", weights, g.const(picked), axis=1))
+        x = g.op("Add", x, layers.linear(layers.merge(g.op("MatMul", weights, cross_v)), f"{name}.encoder_attn.out_proj"))
         x = layers.feed_forward(x, name)
     x = layers.norm(x, "decoder.layer_norm")
     logits = g.op("Gemm", g.reshape(x, [-1, config["d_model"]]), table, transB=1)

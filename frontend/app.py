@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +61,7 @@ async def canary(address: str) -> None:
 class _Server(uvicorn.Server):
     """uvicorn, with our drain before its own shutdown."""
 
-    def __init__(self, config: uvicorn.Config, on_signal: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_signal: Callable[[], object]) -> None:
         super().__init__(config)
         self._on_signal, self._signals = on_signal, 0
 
@@ -75,7 +75,7 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(settings: Settings, default_model: str) -> AsyncIterator[Running]:
+async def serving(settings: Settings, default_model: str) -> AsyncGenerator[Running]:
     """Starts Triton (unless it is external) and the front end; leaving the context drains, then stops both.
 
     Raises `TritonStartError` when the embedded Triton will not start, `EngineUnavailable` when an external one does
@@ -105,7 +105,7 @@ async def serving(settings: Settings, default_model: str) -> AsyncIterator[Runni
 @asynccontextmanager
 async def _listening(
     settings: Settings, services: Services, gateway: Gateway, triton: EmbeddedTriton | None
-) -> AsyncIterator[Running]:
+) -> AsyncGenerator[Running]:
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     config = uvicorn.Config(
         application(Health(services.engine), services.metrics, gateway),
@@ -125,7 +125,7 @@ async def _listening(
     url = f"http://{host}:{listener.getsockname()[1]}"
     serve = asyncio.create_task(server.serve(sockets=[listener]), name="uvicorn")
     try:
-        while not server.started and not serve.done():
+        while not server.started and not serve.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.01)
         yield Running(url, services, gateway, triton, stopped)
     finally:

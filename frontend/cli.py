@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,9 +35,7 @@ app.add_typer(models_app, name="models")
 console = Console(stderr=True)
 
 Model = Annotated[str | None, typer.Option(help="auto, a model's name, a checkpoint folder, or a Hugging Face repo.")]
-Triton = Annotated[
-    str | None, typer.Option(help="HOST:PORT of an external Triton's gRPC, instead of the embedded one.")
-]
+Triton = Annotated[str | None, typer.Option(help="HOST:PORT of an external Triton's gRPC, instead of the embedded one.")]
 
 
 def _fail(message: str) -> typer.Exit:
@@ -118,7 +116,7 @@ def _say_where(running: Running, settings: Settings, name: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _server(url: str | None, settings: Settings) -> AsyncIterator[str]:
+async def _server(url: str | None, settings: Settings) -> AsyncGenerator[str]:
     """The given server's stream URL, or that of one started for the occasion."""
     if url:
         yield url.rstrip("/").replace("http", "ws", 1) + "/ws/v1/transcribe"
@@ -133,18 +131,16 @@ def transcribe(
     server: Annotated[
         str | None, typer.Option(help="URL of a running server, http://HOST:PORT; else one is started.")
     ] = None,
-    format: Annotated[str, typer.Option("--format", "-f", help="txt, json, srt or vtt.")] = "txt",
+    form: Annotated[str, typer.Option("--format", "-f", help="txt, json, srt or vtt.")] = "txt",
     realtime: Annotated[bool, typer.Option(help="Send the audio at the speed of speech.")] = False,
     model: Model = None,
     language: Annotated[str, typer.Option(help="Language code.")] = "en",
     api_key: Annotated[str | None, typer.Option(envvar="VOICEFORGE_API_KEY", help="Key of the server.")] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for FILE.txt etc.; else stdout.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for FILE.txt etc.; else stdout.")] = None,
 ) -> None:
     """Transcribe audio files through a server."""
-    if format not in FORMATS:
-        raise _fail(f"there is no format {format!r}; there is {', '.join(FORMATS)}")
+    if form not in FORMATS:
+        raise _fail(f"there is no format {form!r}; there is {', '.join(FORMATS)}")
     failed = False
 
     async def work() -> None:
@@ -163,10 +159,10 @@ def transcribe(
                     console.print(Text(f"{file}: {error}", style="bold red"))
                     failed = True
                     continue
-                content = FORMATS[format](finals)
+                content = FORMATS[form](finals)
                 if output:
                     output.mkdir(parents=True, exist_ok=True)
-                    (output / f"{file.stem}.{format}").write_text(content, "utf-8")
+                    (output / f"{file.stem}.{form}").write_text(content, "utf-8")
                 else:
                     sys.stdout.write(content)
                     sys.stdout.flush()
@@ -183,11 +179,7 @@ async def _one_file(
     audio, rate = read_audio(file)
     total = len(audio) / rate
     finals: list[dict[str, Any]] = []
-    shown = (
-        Live(console=console, transient=True, refresh_per_second=12)
-        if console.is_terminal
-        else contextlib.nullcontext()
-    )
+    shown = Live(console=console, transient=True, refresh_per_second=12) if console.is_terminal else contextlib.nullcontext()
     with shown as live:
 
         def on_message(message: dict[str, Any]) -> None:

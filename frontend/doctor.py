@@ -101,9 +101,7 @@ def _loads(name: str) -> bool:
 
 def _shared_memory(_: Settings) -> Iterator[Finding]:
     if not os.access("/dev/shm", os.W_OK):
-        yield Finding(
-            "/dev/shm", False, "not writable", "mount a tmpfs there: Triton's Python backend needs shared memory"
-        )
+        yield Finding("/dev/shm", False, "not writable", "mount a tmpfs there: Triton's Python backend needs shared memory")
         return
     free = shutil.disk_usage("/dev/shm").free // 2**20
     yield Finding(
@@ -148,6 +146,4 @@ def _gpu(_: Settings) -> Iterator[Finding]:
             "GPU", True, "NVIDIA driver found; the embedded Triton serves on the CPU, docker-compose.yml on the GPU"
         )
     else:
-        yield Finding(
-            "GPU", True, f"onnxruntime-gpu {gpu_build} with a driver" if driver else "none; serving on the CPU"
-        )
+        yield Finding("GPU", True, f"onnxruntime-gpu {gpu_build} with a driver" if driver else "none; serving on the CPU")

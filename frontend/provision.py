@@ -57,9 +57,7 @@ def provision(settings: Settings, progress: Callable[[str], None], notice: Calla
     boxed = source == IN_THE_BOX
     precision = settings.precision if settings.precision != "auto" else "fp32" if boxed else "int8"
     if not _ready(repository, name, precision):
-        export_whisper(
-            str(CHECKPOINTS) if boxed else source, repository, name=name, precision=precision, progress=progress
-        )
+        export_whisper(str(CHECKPOINTS) if boxed else source, repository, name=name, precision=precision, progress=progress)
     return name
 
 

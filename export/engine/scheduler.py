@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ from .vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 Float = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
 
 TOKENS_PER_SECOND = 12
 """Nobody speaks faster than this in tokens of any Whisper vocabulary; it bounds a decode that has gone astray."""
@@ -64,7 +66,7 @@ class Job:
 @dataclass
 class _Row:
     job: Job
-    cross: list[npt.NDArray[np.generic]]
+    cross: list[Array]
     tokens: list[int]
     logprobs: list[float]
     no_speech: float
@@ -72,7 +74,7 @@ class _Row:
     limit: int
     admitted: float
     length: int = 0  # cached positions
-    past: list[npt.NDArray[np.generic]] = field(default_factory=list)  # (H, length, Dh) each, while outside the batch
+    past: list[Array] = field(default_factory=list)  # (H, length, Dh) each, while outside the batch
     alive: bool = True
 
 
@@ -96,9 +98,13 @@ def sessions(folder: Path, providers: Sequence[str], threads: int) -> dict[str, 
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return {
-        n: ort.InferenceSession(str(folder / f"{n}.onnx"), options, providers=list(providers))
-        for n in ("cross", "decoder")
+        n: ort.InferenceSession(str(folder / f"{n}.onnx"), options, providers=list(providers)) for n in ("cross", "decoder")
     }
+
+
+def run(session: ort.InferenceSession, outputs: Sequence[str], feeds: dict[str, Array]) -> list[Array]:
+    """The session's outputs; onnxruntime's own type also admits sparse tensors and sequences."""
+    return cast("list[Array]", session.run(outputs, feeds))
 
 
 class Scheduler:
@@ -191,11 +197,11 @@ class Scheduler:
     def _prefill(self, jobs: list[Job]) -> list[_Row]:
         now = time.perf_counter()
         hidden = np.stack([j.hidden for j in jobs])
-        cross = self._cross.run([f"cross_{n}" for n in self._kv], {"hidden_states": hidden})
+        cross = run(self._cross, [f"cross_{n}" for n in self._kv], {"hidden_states": hidden})
         tokens = np.array([j.prompt + j.prefix for j in jobs], np.int64)
         batch, n = tokens.shape
         causal = np.triu(np.full((n, n), -1e4, self._dtype), 1)
-        feeds: dict[str, npt.NDArray[np.generic]] = {
+        feeds: dict[str, Array] = {
             "tokens": tokens,
             "positions": np.tile(np.arange(n), (batch, 1)),
             "self_mask": np.tile(causal, (batch, 1, 1, 1)),
@@ -203,7 +209,7 @@ class Scheduler:
         }
         feeds |= {f"cross_{name}": value for name, value in zip(self._kv, cross, strict=True)}
         feeds |= {f"past_{name}": np.zeros((batch, self._heads, 0, self._width), self._dtype) for name in self._kv}
-        logits, attention, *present = self._decoder.run(self._outputs, feeds)
+        logits, attention, *present = run(self._decoder, self._outputs, feeds)
         scores = log_softmax(logits)
         rows: list[_Row] = []
         for i, job in enumerate(jobs):
@@ -257,7 +263,7 @@ class Scheduler:
         batch = len(self._rows)
         self._pads = np.array([self._past_length - r.length for r in self._rows], np.int64)
         mask = np.zeros((batch, 1, 1, frames), self._dtype)
-        feeds: dict[str, npt.NDArray[np.generic]] = {"cross_mask": mask}
+        feeds: dict[str, Array] = {"cross_mask": mask}
         for k, name in enumerate(self._kv):
             past = np.zeros((batch, self._heads, self._past_length, self._width), self._dtype)
             keys = name.startswith("k")

@@ -51,13 +51,9 @@ class TritonPythonModel:
         self.encoder = options["encoder"]
         self.buckets = [round(float(s) * RATE) for s in options["windows_s"].split(",")]
         generation = json.loads((folder / "generation_config.json").read_text("utf-8"))
-        self.vocabulary = Vocabulary(
-            folder / "tokenizer.json", generation, multilingual=options["multilingual"] == "true"
-        )
+        self.vocabulary = Vocabulary(folder / "tokenizer.json", generation, multilingual=options["multilingual"] == "true")
         graphs = sessions(folder, providers, threads=int(options.get("decode_threads", 1)))
-        self.scheduler = Scheduler(
-            graphs["cross"], graphs["decoder"], self.vocabulary, int(options.get("max_rows", 32))
-        )
+        self.scheduler = Scheduler(graphs["cross"], graphs["decoder"], self.vocabulary, int(options.get("max_rows", 32)))
         idle_s = int(config["sequence_batching"]["max_sequence_idle_microseconds"]) / 1e6
         self.streams = Streams(self.buckets[-1], idle_s)
         label = {"model": args["model_name"], "version": args["model_version"]}
@@ -133,9 +129,7 @@ class TritonPythonModel:
             except ValueError as error:
                 self._fail(sender, str(error), pb_utils.TritonError.INVALID_ARG)
 
-    def _decode(
-        self, request: Any, sender: Any, stream: Stream, hidden: np.ndarray, final: bool, encode_ms: float
-    ) -> None:
+    def _decode(self, request: Any, sender: Any, stream: Stream, hidden: np.ndarray, final: bool, encode_ms: float) -> None:
         language = _string(request, "language", "en")
         prompt = self.vocabulary.prompt(language, _string(request, "task", "transcribe"))
         n_samples, prefix = stream.n_samples, list(stream.committed)

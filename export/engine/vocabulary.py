@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from tokenizers import Tokenizer
+
+Float = npt.NDArray[np.float32]
 
 # Written without spaces between words: a word is then one decodable character (openai/whisper tokenizer.py).
 UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
@@ -40,9 +43,7 @@ class Vocabulary:
         suppressed = {i for i in generation.get("suppress_tokens") or [] if i >= 0}
         suppressed |= set(range(self.eot + 1, self.size))  # specials and timestamps: we decode plain text
         self._suppressed = np.array(sorted(suppressed), np.int64)
-        begin = generation.get("begin_suppress_tokens") or [
-            self._tokenizer.encode(" ", add_special_tokens=False).ids[0]
-        ]
+        begin = generation.get("begin_suppress_tokens") or [self._tokenizer.encode(" ", add_special_tokens=False).ids[0]]
         self._begin = np.array(sorted({*begin} - {self.eot}), np.int64)
 
     def _id(self, token: str) -> int:
@@ -69,7 +70,7 @@ class Vocabulary:
             raise ValueError(f"language {language!r} is not among {', '.join(self.languages)}")
         return [self.sot, code, self._id(f"<|{task}|>"), self.no_timestamps]
 
-    def suppress(self, logits: np.ndarray, first: bool) -> np.ndarray:
+    def suppress(self, logits: Float, *, first: bool) -> Float:
         """Sets what may not come next to -inf, in place; `logits` (vocab,). The first token may end the text at once."""
         logits[self._suppressed[self._suppressed < len(logits)]] = -np.inf
         logits[self.size :] = -np.inf  # checkpoints pad their embedding

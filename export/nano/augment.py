@@ -23,7 +23,7 @@ def coloured_noise(r: np.random.Generator, n: int) -> Float:
     """White to brown noise, sometimes with a slowly moving level; unit RMS."""
     white = r.standard_normal(n).astype(np.float32)
     pole = r.choice([0.0, 0.5, 0.9, 0.97])
-    noise = lfilter([1.0], [1.0, -pole], white).astype(np.float32)
+    noise: Float = np.asarray(lfilter([1.0], [1.0, -pole], white), np.float32)
     if r.random() < 0.4:
         knots = r.uniform(0.2, 1.0, max(2, n // 4000))
         noise *= np.interp(np.linspace(0, 1, n), np.linspace(0, 1, len(knots)), knots).astype(np.float32)

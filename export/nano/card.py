@@ -17,8 +17,8 @@ tags: [automatic-speech-recognition, whisper, synthetic-speech]
 
 # nano: the checkpoint in the box
 
-A Whisper of {parameters:.1f} million parameters in Hugging Face's format, trained from scratch by `python -m export.nano`. It exists
-so that VoiceForge can be **tried out, tested and benchmarked** on any machine, with no download. It was trained on
+A Whisper of {parameters:.1f} million parameters in Hugging Face's format, trained from scratch by `python -m export.nano`.
+It exists so that VoiceForge can be **tried out, tested and benchmarked** on any machine, with no download. It was trained on
 synthetic voices, so **real speech wants a real Whisper**: `voiceforge models pull openai/whisper-base.en`.
 
 ## What it is
@@ -51,9 +51,7 @@ def text(run: Path, scores: Path | None) -> str:
     )
     if scores:
         content = json.loads(scores.read_text())
-        out.append(
-            "\n## Word error rates\nGreedy, one pass; normaliser: whisper-normalizer EnglishTextNormalizer for both sides.\n\n"
-        )
+        out.append("\n## Word error rates\nGreedy, one pass; normaliser: whisper-normalizer EnglishTextNormalizer.\n\n")
         out.append("| set | WER | utterances | words |\n|---|---|---|---|\n")
         out += [f"| {n} | {s['wer']} % | {s['utterances']} | {s['words']} |\n" for n, s in content.items()]
         out.append(

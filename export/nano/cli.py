@@ -36,9 +36,7 @@ def train(
     steps: int = 9000,
     seed: int = 1,
     threads: int = 2,
-    recorded: Annotated[
-        list[Path] | None, typer.Option(help="Folders with audio and transcripts.tsv, real speech.")
-    ] = None,
+    recorded: Annotated[list[Path] | None, typer.Option(help="Folders with audio and transcripts.tsv, real speech.")] = None,
     device: str = "auto",
 ) -> None:
     """Train, or go on with a run: `runs/nano/run/last.pt` is resumed."""

@@ -37,7 +37,7 @@ class Item:
     phones: list[synth.Span]
     words: list[synth.Span]
 
-    def audio(self) -> np.ndarray:
+    def audio(self) -> synth.Pcm:
         """int16 (n_samples,) at 16 kHz."""
         return np.fromfile(self.path, np.int16, self.n_samples, offset=self.offset * 2)
 
@@ -129,4 +129,5 @@ def recorded(folder: Path, transcripts: Path) -> Iterator[synth.Utterance]:
             path = folder / name
             if path.exists():
                 audio, rate = soundfile.read(path, dtype="int16", always_2d=True)
-                yield synth.Utterance(text, f"recorded:{folder.parent.name}", synth._to_16k(audio[:, 0], rate))
+                first = np.asarray(audio[:, 0], np.int16)
+                yield synth.Utterance(text, f"recorded:{folder.parent.name}", synth.to_16k(first, rate))

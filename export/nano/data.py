@@ -89,7 +89,12 @@ class Batches(IterableDataset[Batch]):
         self.folder, self.tokenizer, self.seed, self.recorded = folder, tokenizer, seed, recorded
         self.phone_id = {p: i for i, p in enumerate(phones)}
         self.stages, self.start = stages, start
-        special = tokenizer.token_to_id
+
+        def special(token: str) -> int:
+            found = tokenizer.token_to_id(token)
+            assert found is not None
+            return found
+
         self.eot, self.sot, self.notimes = (
             special("<|endoftext|>"),
             special("<|startoftranscript|>"),
@@ -103,6 +108,8 @@ class Batches(IterableDataset[Batch]):
         worker, n_workers = (info.id, info.num_workers) if info else (0, 1)
         r = np.random.default_rng((self.seed, worker, self.start))
         items: list[corpus.Item] = []
+        by_voice: dict[str, list[corpus.Item]] = defaultdict(list)
+        easy: list[corpus.Item] = []
         known = -1
         step = self.start + worker
         pools: dict[int, list[Example]] = defaultdict(list)
@@ -111,7 +118,7 @@ class Batches(IterableDataset[Batch]):
             shards = sorted(self.folder.glob("*.jsonl"))
             if len(shards) != known:  # shards may still be on their way
                 known, items = len(shards), [i for s in shards for i in corpus.read_shard(s)] + self.recorded * 2
-                by_voice: dict[str, list[corpus.Item]] = defaultdict(list)
+                by_voice.clear()
                 for i in items:
                     by_voice[i.voice].append(i)
                 easy = [i for i in items if i.voice in {"flite:rms", "flite:slt", "flite:kal16", "espeak:en-us"}]
@@ -132,9 +139,7 @@ class Batches(IterableDataset[Batch]):
                     break
             step += n_workers
 
-    def _example(
-        self, r: np.random.Generator, item: corpus.Item, same_voice: list[corpus.Item], c: Curriculum
-    ) -> Example:
+    def _example(self, r: np.random.Generator, item: corpus.Item, same_voice: list[corpus.Item], c: Curriculum) -> Example:
         audio = item.audio().astype(np.float32) / 32768
         e = Example(audio, item.text, self._labels(item), list(item.words), bool(item.phones))
         if c.easy_only:
@@ -177,9 +182,7 @@ class Batches(IterableDataset[Batch]):
     def _cut(self, r: np.random.Generator, e: Example) -> None:
         """Ends the audio inside or right after a word, as a partial hears it; the text keeps the words that are whole."""
         k = int(r.integers(2, len(e.words)))
-        at = e.words[k - 1][2] + (
-            r.uniform(0.0, 0.8) * (e.words[k][2] - e.words[k - 1][2]) if r.random() < 0.6 else 0.03
-        )
+        at = e.words[k - 1][2] + (r.uniform(0.0, 0.8) * (e.words[k][2] - e.words[k - 1][2]) if r.random() < 0.6 else 0.03)
         heard = k
         e.audio = e.audio[: int(at * SAMPLE_RATE)]
         e.phones = [(n, a, min(b, at)) for n, a, b in e.phones if a < at]
@@ -189,9 +192,7 @@ class Batches(IterableDataset[Batch]):
     def _noise_only(self, r: np.random.Generator) -> Example:
         n = int(r.uniform(0.5, 6) * SAMPLE_RATE)
         level = 10 ** r.uniform(-4.5, -1.0) if r.random() < 0.8 else 0.0
-        return Example(
-            np.clip(augment.coloured_noise(r, n) * level, -1, 1), "", [("pau", 0.0, n / SAMPLE_RATE)], [], False
-        )
+        return Example(np.clip(augment.coloured_noise(r, n) * level, -1, 1), "", [("pau", 0.0, n / SAMPLE_RATE)], [], False)
 
     def _tokens(self, r: np.random.Generator, e: Example) -> list[int]:
         if not e.text:

@@ -22,7 +22,7 @@ from whisper_normalizer.english import EnglishTextNormalizer
 
 from export import whisper
 from export.checkpoint import open_checkpoint
-from export.engine.scheduler import Hypothesis, Job, Scheduler, sessions
+from export.engine.scheduler import Hypothesis, Job, Scheduler, run, sessions
 from export.engine.vocabulary import Vocabulary
 from export.nano import corpus
 from export.repository import is_multilingual, window_lengths
@@ -71,21 +71,17 @@ class Recogniser:
         self._scheduler.stop()
         self._folder.cleanup()
 
-    def transcribe(
-        self, clips: Sequence[Pcm], *, window_s: float | None = None, words: bool = False
-    ) -> list[Hypothesis]:
+    def transcribe(self, clips: Sequence[Pcm], *, window_s: float | None = None, words: bool = False) -> list[Hypothesis]:
         """Decodes each clip (int16, 16 kHz) in the smallest window that holds it, or in `window_s`."""
         results: list[Hypothesis | None] = [None] * len(clips)
         pending = threading.Semaphore(32)
         for i, clip in enumerate(clips):
             size = (
-                round(window_s * RATE)
-                if window_s
-                else next((w for w in self.windows if w >= len(clip)), self.windows[-1])
+                round(window_s * RATE) if window_s else next((w for w in self.windows if w >= len(clip)), self.windows[-1])
             )
             padded = np.zeros((1, size), np.int16)
             padded[0, : min(len(clip), size)] = clip[:size]
-            hidden = self._encoder.run(None, {"audio": padded})[0][0]
+            hidden = run(self._encoder, ["hidden_states"], {"audio": padded})[0][0]
             pending.acquire()
 
             def done(result: Hypothesis | Exception, i: int = i) -> None:
@@ -121,9 +117,7 @@ def evaluate(
                 engines[item.voice.split(":")[0]].append(k)
             if len(engines) > 1:
                 for engine, members in sorted(engines.items()):
-                    scores[f"{name}/{engine}"] = word_errors(
-                        [items[k].text for k in members], [found[k] for k in members]
-                    )
+                    scores[f"{name}/{engine}"] = word_errors([items[k].text for k in members], [found[k] for k in members])
     finally:
         recogniser.close()
     return scores

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -49,9 +50,7 @@ class Attention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         return x.view(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
 
-    def forward(
-        self, x: Tensor, source: Tensor, mask: Tensor | None = None, causal: bool = False, p: float = 0.0
-    ) -> Tensor:
+    def forward(self, x: Tensor, source: Tensor, mask: Tensor | None = None, causal: bool = False, p: float = 0.0) -> Tensor:
         q, k, v = self._split(self.q_proj(x)), self._split(self.k_proj(source)), self._split(self.v_proj(source))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         return F.dropout(self.out_proj(out.transpose(1, 2).flatten(2)), p, self.training)
@@ -135,11 +134,11 @@ class Whisper(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Conv1d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+            bias = getattr(module, "bias", None)
+            if isinstance(module, nn.Linear | nn.Conv1d) and bias is not None:
+                nn.init.zeros_(bias)
         nn.init.normal_(self.decoder.embed_tokens.weight, std=self.dims.d_model**-0.5)
         nn.init.normal_(self.decoder.embed_positions.weight, std=0.02)
         with torch.no_grad():
@@ -147,7 +146,8 @@ class Whisper(nn.Module):
             positions.copy_(sinusoids(*positions.shape))
             positions.requires_grad_(False)
             for layer in self.encoder.layers:  # frames attend to their like at first
-                layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
+                attention = cast("Layer", layer).self_attn
+                attention.k_proj.weight.copy_(attention.q_proj.weight)
 
     def checkpoint_tensors(self) -> dict[str, Tensor]:
         """The tensors of a Hugging Face Whisper checkpoint, auxiliary heads left out (`proj_out` is tied)."""

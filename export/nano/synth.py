@@ -18,12 +18,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import soundfile
 import soxr
 
 SAMPLE_RATE = 16_000
+Pcm = npt.NDArray[np.int16]
 Span = tuple[str, float, float]  # label, start_s, end_s
 
 
@@ -43,7 +46,7 @@ class Utterance:
 
     text: str
     voice: str
-    audio: np.ndarray
+    audio: Pcm
     phones: list[Span] = field(default_factory=list)
     words: list[Span] = field(default_factory=list)
 
@@ -81,7 +84,8 @@ def unseen_voice(r: random.Random) -> Voice:
     return Voice("espeak", f"{accent}+{r.choice(UNSEEN_VARIANTS)}", r.uniform(0.85, 1.2), r.uniform(0.85, 1.2))
 
 
-def _to_16k(audio: np.ndarray, rate: int) -> np.ndarray:
+def to_16k(audio: Pcm, rate: int) -> Pcm:
+    """Resamples int16 mono to 16 kHz."""
     if rate == SAMPLE_RATE:
         return audio
     out = soxr.resample(audio.astype(np.float32), rate, SAMPLE_RATE, quality="HQ")
@@ -122,11 +126,11 @@ class _Espeak:
             raise RuntimeError("espeak-ng would not start; is espeak-ng-data installed?")
         self._callback = _Callback(self._collect)
         self._lib.espeak_SetSynthCallback(self._callback)
-        self._chunks: list[np.ndarray] = []
+        self._chunks: list[Pcm] = []
         self._phones: list[tuple[str, int]] = []
         self._words: list[tuple[int, int, int]] = []
 
-    def _collect(self, wav: ctypes._Pointer[ctypes.c_short], n: int, events: ctypes._Pointer[_Event]) -> int:
+    def _collect(self, wav: Any, n: int, events: Any) -> int:
         if n > 0:
             self._chunks.append(np.ctypeslib.as_array(wav, (n,)).copy())
         i = 0
@@ -153,9 +157,7 @@ class _Espeak:
         seconds = len(audio) / self.rate
         starts = [p[1] / 1000 for p in self._phones] + [seconds]
         phones = [(p[0] or "pau", starts[i], starts[i + 1]) for i, p in enumerate(self._phones)]
-        return Utterance(
-            text, f"espeak:{voice.name}", _to_16k(audio, self.rate), phones, self._word_spans(text, phones)
-        )
+        return Utterance(text, f"espeak:{voice.name}", to_16k(audio, self.rate), phones, self._word_spans(text, phones))
 
     def _word_spans(self, text: str, phones: Sequence[Span]) -> list[Span]:
         """A word event comes up to 50 ms before the word's first phone: phones decide where it starts and ends."""
@@ -192,7 +194,7 @@ def _flite(text: str, voice: Voice, folder: Path) -> Utterance:
     for label, end in re.findall(r"(\S+):([\d.]+)", out):
         phones.append((label, start, float(end)))
         start = float(end)
-    return Utterance(text, f"flite:{voice.name}", _to_16k(audio, rate), phones)
+    return Utterance(text, f"flite:{voice.name}", to_16k(np.asarray(audio, np.int16), rate), phones)
 
 
 # --- festival -----------------------------------------------------------------------------------------------------
@@ -234,7 +236,7 @@ def festival_batch(texts: Sequence[str], voice: Voice) -> Iterator[Utterance]:
             phones = [(label, ends[k - 1][1] if k else 0.0, end) for k, (label, end) in enumerate(ends)]
             rows = [line.split("\t") for line in (folder / f"{i}.words").read_text().splitlines()]
             words = [(w, float(a), float(b)) for w, a, b in rows]
-            yield Utterance(text, f"festival:{voice.name}", _to_16k(audio, rate), phones, words)
+            yield Utterance(text, f"festival:{voice.name}", to_16k(np.asarray(audio, np.int16), rate), phones, words)
 
 
 def synthesise(text: str, voice: Voice) -> Utterance:

@@ -309,7 +309,7 @@ def _number(r: random.Random) -> str:
 
 def _digits(r: random.Random) -> str:
     return " ".join(
-        r.choice(ONES[:10] + ["oh"]) if r.random() < 0.15 else r.choice(ONES[:10]) for _ in range(r.randint(1, 8))
+        r.choice([*ONES[:10], "oh"]) if r.random() < 0.15 else r.choice(ONES[:10]) for _ in range(r.randint(1, 8))
     )
 
 
@@ -327,9 +327,7 @@ _SPECIAL: dict[str, Callable[[random.Random], str]] = {
     "time_of_day": lambda r: r.choice(["day", "morning", "evening", "weekend", "trip", "holiday", "flight"]),
     "side": lambda r: r.choice(["left", "right", "straight", "back"]),
     "onoff": lambda r: r.choice(["on", "off"]),
-    "thing_pl": lambda r: r.choice(
-        ["apples", "chairs", "boxes", "tickets", "books", "cups", "plates", "letters", "eggs"]
-    ),
+    "thing_pl": lambda r: r.choice(["apples", "chairs", "boxes", "tickets", "books", "cups", "plates", "letters", "eggs"]),
 }
 
 

@@ -28,9 +28,7 @@ class AudioFormat:
         if not MIN_RATE <= self.sample_rate <= MAX_RATE:
             raise InvalidAudio(f"sample_rate {self.sample_rate} is not supported; send {MIN_RATE} to {MAX_RATE} Hz")
         if not 1 <= self.channels <= MAX_CHANNELS:
-            raise InvalidAudio(
-                f"channels {self.channels} is not supported; send 1 to {MAX_CHANNELS}, they are mixed down"
-            )
+            raise InvalidAudio(f"channels {self.channels} is not supported; send 1 to {MAX_CHANNELS}, they are mixed down")
 
     @property
     def frame_bytes(self) -> int:

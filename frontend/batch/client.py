@@ -39,9 +39,7 @@ async def transcribe(
     query = {"encoding": "linear16", "sample_rate": rate, **settings}
     headers = {"Authorization": f"Token {api_key}"} if api_key else {}
     try:
-        async with connect(
-            f"{url}?{urlencode(query)}", additional_headers=headers, compression=None, max_size=None
-        ) as ws:
+        async with connect(f"{url}?{urlencode(query)}", additional_headers=headers, compression=None, max_size=None) as ws:
             sender = asyncio.create_task(_send(ws, audio, rate, realtime=realtime))
             try:
                 async for frame in ws:

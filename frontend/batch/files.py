@@ -33,13 +33,14 @@ def read_audio(path: Path) -> tuple[Pcm, int]:
 
 def _with_ffmpeg(path: Path) -> Pcm:
     import av
+    from av.error import FFmpegError
 
     try:
         with av.open(str(path), metadata_errors="ignore") as container:
             resampler = av.AudioResampler("s16", "mono", RATE)
             frames = [f for packet in container.decode(audio=0) for f in resampler.resample(packet)]
             frames += resampler.resample(None)
-    except (av.FFmpegError, IndexError, ValueError) as error:
+    except (FFmpegError, IndexError, ValueError) as error:
         raise UnreadableAudio(f"{path.name} is not audio that libsndfile or FFmpeg can decode ({error})") from None
     if not frames:
         raise UnreadableAudio(f"{path.name} holds no audio")

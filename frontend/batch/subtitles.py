@@ -46,9 +46,7 @@ def as_json(finals: Sequence[Final]) -> str:
 
 
 def srt(finals: Sequence[Final]) -> str:
-    return "".join(
-        f"{i}\n{_clock(a, ',')} --> {_clock(b, ',')}\n{t}\n\n" for i, (a, b, t) in enumerate(_cues(finals), 1)
-    )
+    return "".join(f"{i}\n{_clock(a, ',')} --> {_clock(b, ',')}\n{t}\n\n" for i, (a, b, t) in enumerate(_cues(finals), 1))
 
 
 def vtt(finals: Sequence[Final]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from frontend.errors import TooManyConnections
@@ -16,7 +16,7 @@ class ConnectionSlots:
         self.used = 0
 
     @contextmanager
-    def take(self) -> Iterator[None]:
+    def take(self) -> Generator[None]:
         """Raises `TooManyConnections` when all are taken."""
         if self.used >= self.limit:
             raise TooManyConnections(f"all {self.limit} connections are in use; try again in a few seconds")

@@ -41,9 +41,7 @@ def find_wheel() -> Wheel:
     if not stub.exists():
         known = ", ".join(sorted((p.name for p in stub.parent.parent.iterdir()), key=lambda v: int(v.split(".")[1])))
         raise TritonStartError(f"nvidia-pytriton has no Python backend for Python {PYTHON} (it has {known})")
-    return Wheel(
-        base / "bin" / "tritonserver", base / "backends" / "python", stub, root.parent / "nvidia_pytriton.libs"
-    )
+    return Wheel(base / "bin" / "tritonserver", base / "backends" / "python", stub, root.parent / "nvidia_pytriton.libs")
 
 
 def prepare_backends(wheel: Wheel, folder: Path) -> Path:

@@ -6,11 +6,13 @@ import asyncio
 import logging
 import os
 import re
+import signal
 import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -238,9 +240,7 @@ class EmbeddedTriton:
         """False when a Python stub of the server has died: Triton does not restart it and goes on saying ready."""
         if self._process is None:
             return False
-        expected = sum(
-            1 for p in self._repository.iterdir() if (p / "config.pbtxt").exists() and not p.name.startswith(".")
-        )
+        expected = sum(1 for p in self._repository.iterdir() if (p / "config.pbtxt").exists() and not p.name.startswith("."))
         return _count_stubs(self._process.pid) >= expected
 
 
@@ -257,7 +257,5 @@ def _kill_group(pid: int | None) -> None:
     """Ends what is left of a server's session: the server and its stubs."""
     if pid is None:
         return
-    try:
-        os.killpg(pid, 9)
-    except (ProcessLookupError, PermissionError):
-        pass
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)

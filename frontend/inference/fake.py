@@ -55,7 +55,7 @@ class FakeVadStream:
         self._engine = engine
 
     async def probabilities(self, audio: Pcm) -> list[float]:
-        while self._engine.away:
+        while self._engine.away:  # noqa: ASYNC110 - a plain flag is easier to script
             await asyncio.sleep(0.005)
         frames = audio.reshape(-1, FRAME).astype(np.float32)
         return [1.0 if level > 500 else 0.0 for level in np.abs(frames).mean(axis=1)]
@@ -81,9 +81,7 @@ class FakeAsrStream:
         step = len(audio) // max(1, len(text.split()))
         words = tuple(Word(w, i * step, (i + 1) * step, 0.9) for i, w in enumerate(text.split()))
         final = request.command is Decode.FINAL
-        return Hypothesis(
-            text, tokens=tuple(range(len(words))), logprobs=(-0.1,) * len(words), words=words if final else ()
-        )
+        return Hypothesis(text, tokens=tuple(range(len(words))), logprobs=(-0.1,) * len(words), words=words if final else ())
 
     async def close(self) -> None:
         self._engine.open_streams -= 1

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import tritonclient.grpc.aio as grpc_client
 from tritonclient.utils import InferenceServerException
 
@@ -27,6 +28,7 @@ from frontend.speech.vad_gate import FRAME
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Tensors = dict[str, npt.NDArray[Any]]
 
 VAD_MODEL = "silero_vad"
 ASR_PREFIX = "whisper_"
@@ -77,7 +79,7 @@ class TritonEngine:
 
     async def models(self) -> list[str]:
         try:
-            index = await self._client.get_model_repository_index(client_timeout=self.patience.call)
+            index: Any = await self._client.get_model_repository_index(client_timeout=self.patience.call)
         except InferenceServerException as error:
             raise translate(error) from error
         names = [m.name for m in index.models if m.state == "READY" and m.name.startswith(ASR_PREFIX)]
@@ -100,13 +102,13 @@ class TritonEngine:
     async def infer(
         self,
         model: str,
-        inputs: dict[str, np.ndarray],
+        inputs: Tensors,
         outputs: Sequence[str],
         sequence: int,
         *,
         start: bool,
         end: bool = False,
-    ) -> dict[str, np.ndarray]:
+    ) -> Tensors:
         """One request of a sequence. Raises `EngineUnavailable` or `EngineRejected`."""
         tensors: list[Any] = []
         for name, value in inputs.items():
@@ -115,7 +117,7 @@ class TritonEngine:
             tensor.set_data_from_numpy(value)
             tensors.append(tensor)
         try:
-            result = await self._client.infer(
+            result: Any = await self._client.infer(
                 model,
                 tensors,
                 outputs=[grpc_client.InferRequestedOutput(name) for name in outputs],
@@ -159,9 +161,7 @@ class _Sequence:
         self._id = 0
         self.open = False
 
-    async def request(
-        self, inputs: dict[str, np.ndarray], outputs: Sequence[str], *, start: bool = False
-    ) -> dict[str, np.ndarray]:
+    async def request(self, inputs: Tensors, outputs: Sequence[str], *, start: bool = False) -> Tensors:
         """Sends one request, with START under a fresh id when asked for or when the sequence is not open."""
         start = start or not self.open
         if not self.open:
@@ -171,7 +171,7 @@ class _Sequence:
         self.open = True
         return result
 
-    async def close(self, inputs: dict[str, np.ndarray], outputs: Sequence[str]) -> None:
+    async def close(self, inputs: Tensors, outputs: Sequence[str]) -> None:
         """Tells Triton that the sequence is over; what goes wrong there is settled by its idle timeout."""
         if not self.open:
             return
@@ -243,7 +243,7 @@ class TritonAsrStream:
             self._held = (request.segment, request.start, request.end)
         return _hypothesis(result)
 
-    def _inputs(self, audio: Pcm, command: Decode) -> dict[str, np.ndarray]:
+    def _inputs(self, audio: Pcm, command: Decode) -> Tensors:
         language = np.array([[self._language.encode()]], np.object_)
         return {"audio": audio[None], "command": np.array([[command]], np.int32), "language": language}
 
@@ -251,7 +251,7 @@ class TritonAsrStream:
         await self._sequence.close(self._inputs(np.zeros(0, np.int16), Decode.RESET), self.OUTPUTS)
 
 
-def _hypothesis(result: dict[str, np.ndarray]) -> Hypothesis:
+def _hypothesis(result: Tensors) -> Hypothesis:
     flat = {name: value.reshape(-1) for name, value in result.items()}
     times = result["word_times"].reshape(-1, 2)
     words = tuple(

@@ -22,9 +22,7 @@ class _Json(logging.Formatter):
 
 def configure(*, json_lines: bool, verbose: bool) -> None:
     handler = logging.StreamHandler()
-    handler.setFormatter(
-        _Json() if json_lines else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
-    )
+    handler.setFormatter(_Json() if json_lines else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
     for name in ("websockets", "uvicorn.access", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -31,19 +31,13 @@ class Metrics:
             buckets=_LATENCY,
             registry=r,
         )
-        self.backlog = Gauge(
-            "voiceforge_backlog_seconds", "Audio received and not yet heard, over all sessions", registry=r
-        )
-        self.outbox = Gauge(
-            "voiceforge_outbox_messages", "Messages waiting for slow clients, over all sessions", registry=r
-        )
+        self.backlog = Gauge("voiceforge_backlog_seconds", "Audio received and not yet heard, over all sessions", registry=r)
+        self.outbox = Gauge("voiceforge_outbox_messages", "Messages waiting for slow clients, over all sessions", registry=r)
         self.finals_waiting = Gauge(
             "voiceforge_finals_waiting", "Finals queued or being decoded, over all sessions", registry=r
         )
         self.engine_ready = Gauge("voiceforge_engine_ready", "1 when the last canary went through Triton", registry=r)
-        self.engine_restarts = Gauge(
-            "voiceforge_engine_restarts", "Times the embedded Triton was started again", registry=r
-        )
+        self.engine_restarts = Gauge("voiceforge_engine_restarts", "Times the embedded Triton was started again", registry=r)
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

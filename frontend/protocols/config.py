@@ -63,9 +63,7 @@ def from_query(pairs: Mapping[str, list[str]]) -> StreamConfig:
         if not values:
             continue
         changes[name] = (
-            [w.strip() for v in values for w in v.split(",") if w.strip()]
-            if name == "custom_vocabulary"
-            else values[-1]
+            [w.strip() for v in values for w in v.split(",") if w.strip()] if name == "custom_vocabulary" else values[-1]
         )
     return updated(StreamConfig(), changes)
 

@@ -155,11 +155,9 @@ class NativeConnection:
     async def _read(self, session: LiveSession) -> None:
         """Carries out what the client sends; returns when it closes the stream. Raises what ends the session."""
         limits, loop = self._settings, asyncio.get_running_loop()
+        whole, quiet = asyncio.timeout(limits.max_session_s), asyncio.timeout(limits.no_data_timeout_s)
         try:
-            async with (
-                asyncio.timeout(limits.max_session_s) as whole,
-                asyncio.timeout(limits.no_data_timeout_s) as quiet,
-            ):
+            async with whole, quiet:
                 while True:
                     frame = await self._ws.recv()
                     quiet.reschedule(None)  # waiting for the engine is not the client's silence
@@ -170,7 +168,8 @@ class NativeConnection:
             if whole.expired():
                 raise SessionTooLong(f"a session may last {limits.max_session_s:.0f} s; open a new one") from None
             raise NoData(
-                f"neither audio nor keep_alive came for {limits.no_data_timeout_s:.0f} s; send keep_alive while there is no audio"
+                f"neither audio nor keep_alive came for {limits.no_data_timeout_s:.0f} s; "
+                "send keep_alive while there is no audio"
             ) from None
 
     async def _carry_out(self, session: LiveSession, frame: str | bytes) -> bool:
@@ -205,9 +204,7 @@ class NativeConnection:
             else:
                 late = [n for n in SET_BEFORE_AUDIO if getattr(config, n) != getattr(old, n)]
                 if late:
-                    raise InvalidConfig(
-                        f"{', '.join(late)} can only be set before the first audio; open a new connection"
-                    )
+                    raise InvalidConfig(f"{', '.join(late)} can only be set before the first audio; open a new connection")
                 if config.audio_format != old.audio_format:
                     session.change_format(config.audio_format)
         except VoiceForgeError:

@@ -58,9 +58,7 @@ class Gateway:
 
         class UpgradedConnection(ServerConnection):
             def __init__(self, config: Any, server_state: Any, app_state: Any) -> None:
-                protocol = ServerProtocol(
-                    max_size=4 * settings.max_frame_bytes
-                )  # above our own limit: ours explains itself
+                protocol = ServerProtocol(max_size=4 * settings.max_frame_bytes)  # above our own limit: ours explains itself
                 super().__init__(
                     protocol,
                     gateway,  # type: ignore[arg-type]

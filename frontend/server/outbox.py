@@ -17,9 +17,7 @@ Message = dict[str, Any]
 class Outbox:
     """`put` never waits. `run` sends until `finish`; it raises `SlowClient` when the client does not read."""
 
-    def __init__(
-        self, send: Callable[[str], Awaitable[None]], metrics: Metrics, *, limit: int, patience_s: float
-    ) -> None:
+    def __init__(self, send: Callable[[str], Awaitable[None]], metrics: Metrics, *, limit: int, patience_s: float) -> None:
         self._send, self._metrics, self._limit, self._patience_s = send, metrics, limit, patience_s
         self._waiting: deque[Message] = deque()
         self._wake = asyncio.Event()

@@ -35,7 +35,7 @@ RATE = 16_000
 class SessionSettings:
     """Samples, unless named otherwise."""
 
-    vad: VadSettings = VadSettings()
+    vad: VadSettings = field(default_factory=VadSettings)
     vad_enabled: bool = True
     interim_results: bool = True
     first_partial: int = 3_840
@@ -55,7 +55,7 @@ class _Segment:
     number: int
     start: int
     speech_start: int
-    probabilities: list[float] = field(default_factory=list)
+    probabilities: list[float] = field(default_factory=list[float])
     decoded_to: int = 0
     """End of the last partial's window; the start of speech before the first."""
     n_partials: int = 0
@@ -285,13 +285,9 @@ class SessionCore:
         mean = sum(h.logprobs) / len(h.logprobs) if h.logprobs else 0.0
         if h.no_speech_probability > self.settings.no_speech_probability and mean < self.settings.min_logprob:
             h = Hypothesis("", timings=h.timings)
-        words = tuple(
-            type(w)(w.text.strip(), request.start + w.start, request.start + w.end, w.confidence) for w in h.words
-        )
+        words = tuple(type(w)(w.text.strip(), request.start + w.start, request.start + w.end, w.confidence) for w in h.words)
         confidence = sum(w.confidence for w in words) / len(words) if words else _confidence(h.logprobs)
-        return Final(
-            request.segment, request.start, request.end, h.text.strip(), confidence, words, h.timings, requested
-        )
+        return Final(request.segment, request.start, request.end, h.text.strip(), confidence, words, h.timings, requested)
 
 
 def _confidence(logprobs: Sequence[float]) -> float:

@@ -74,9 +74,7 @@ class TritonPythonModel:
                 self._keep(request, {s["input_name"]: results[s["output_name"]][row] for s in self.states})
             yield (
                 i,
-                pb_utils.InferenceResponse(
-                    [pb_utils.Tensor(name, results[name][row : row + n]) for name in self.outputs]
-                ),
+                pb_utils.InferenceResponse([pb_utils.Tensor(name, results[name][row : row + n]) for name in self.outputs]),
             )
             row += n
 
