@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
@@ -20,6 +21,28 @@ CHECKPOINTS = Path(export.__file__).parent / "nano" / "checkpoint"
 
 FULL_WINDOW_S = [30]
 ENGINE_FILES = ("__init__.py", "alignment.py", "scheduler.py", "vocabulary.py", "windows.py")
+
+
+def exporter_version() -> str:
+    """A hash of the code that exports and of the engine it copies: a model of another version is exported again."""
+    digest = hashlib.sha256()
+    folder = Path(__file__).parent
+    for path in sorted([*folder.glob("*.py"), *folder.glob("engine/*.py")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def up_to_date(repository: Path, name: str, *, precision: str | None = None, folder: Path | None = None) -> bool:
+    """True when the repository holds the model, untouched, as this version would export it.
+
+    `folder` is the local checkpoint that it was made from, if there is one: it must not have changed since.
+    """
+    entry = manifest.read(repository)["models"].get(name)
+    if entry is None or entry["exporter"] != exporter_version() or (precision and entry.get("precision") != precision):
+        return False
+    if folder and open_checkpoint(str(folder)).hashes() != entry["source_sha256"]:
+        return False
+    return not manifest.changed(repository, name)
 
 
 def _quiet(_: str) -> None:
@@ -102,6 +125,7 @@ def export_whisper(
         "windows_s": windows,
         "multilingual": is_multilingual(checkpoint),
         "kind": "whisper",
+        "exporter": exporter_version(),
     }
     manifest.record(repository, name, checkpoint.source, checkpoint.hashes(), [repository / n for n in parts], **facts)
     progress(f"{name}: ready in {repository}")
@@ -122,5 +146,6 @@ def export_silero(repository: Path, *, idle_s: int | None = None, progress: Prog
         {source.name: manifest.sha256(source)},
         [folder],
         kind="vad",
+        exporter=exporter_version(),
     )
     return "silero_vad"

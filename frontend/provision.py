@@ -6,8 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from export import manifest
-from export.repository import CHECKPOINTS, export_silero, export_whisper, model_name
+from export.repository import CHECKPOINTS, export_silero, export_whisper, model_name, up_to_date
 from frontend.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ def provision(settings: Settings, progress: Callable[[str], None], notice: Calla
     """
     repository = settings.model_repository
     repository.mkdir(parents=True, exist_ok=True)
-    if not _ready(repository, "silero_vad"):
+    if not up_to_date(repository, "silero_vad"):
         export_silero(repository, progress=progress)
     source = settings.model
     if source == "auto":
@@ -56,12 +55,7 @@ def provision(settings: Settings, progress: Callable[[str], None], notice: Calla
     name = model_name(source)
     boxed = source == IN_THE_BOX
     precision = settings.precision if settings.precision != "auto" else "fp32" if boxed else "int8"
-    if not _ready(repository, name, precision):
-        export_whisper(str(CHECKPOINTS) if boxed else source, repository, name=name, precision=precision, progress=progress)
+    folder = CHECKPOINTS if boxed else Path(source) if Path(source).is_dir() else None
+    if not up_to_date(repository, name, precision=precision, folder=folder):
+        export_whisper(str(folder or source), repository, name=name, precision=precision, progress=progress)
     return name
-
-
-def _ready(repository: Path, name: str, precision: str | None = None) -> bool:
-    entry = manifest.read(repository)["models"].get(name)
-    fits = entry is not None and (precision is None or entry.get("precision") == precision)
-    return fits and not manifest.changed(repository, name)

@@ -39,7 +39,7 @@ class Plan:
     seed: int = 1
     threads: int = 2
     workers: int = 1
-    save_every: int = 250
+    save_every: int = 100
 
     def rate(self, step: int) -> float:
         start = self.steps * (1 - self.decay)
@@ -101,12 +101,15 @@ def train(data: Path, out: Path, plan: Plan, recorded: list[Path], device: str =
         [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}],
         lr=plan.peak,
         betas=(0.9, 0.98),
+        fused=True,  # a quarter of a step's time on a CPU is the optimiser otherwise
     )
     step, last = 0, out / "last.pt"
     if last.exists():
         saved = torch.load(last, map_location=device, weights_only=True)
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
+        for group in optimiser.param_groups:  # a saved run brings its own flags along
+            group.update(fused=True, foreach=None)
         step = saved["step"]
         log.info("resumed at step %d", step)
     log.info("%d parameters on %s, vocabulary %d", sum(p.numel() for p in model.parameters()), device, model.dims.vocab_size)

@@ -93,7 +93,8 @@ class Gateway:
         except Exception:
             log.exception("connection failed")
         finally:
-            ws.transport.abort() if ws.protocol.state is not State.CLOSED else None
+            if ws.protocol.state is not State.CLOSED:
+                ws.transport.abort()
             task = asyncio.current_task()
             assert task
             self.handler_tasks.discard(task)

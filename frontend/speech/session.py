@@ -38,8 +38,8 @@ class SessionSettings:
     vad: VadSettings = field(default_factory=VadSettings)
     vad_enabled: bool = True
     interim_results: bool = True
-    first_partial: int = 3_840
-    """Speech heard before the first partial: 240 ms, about a syllable; less is guessing."""
+    first_partial: int = 2_560
+    """Speech heard before the first partial: 160 ms, about a syllable; less is guessing."""
     partial_interval: int = 8_000
     max_segment: int = 11 * RATE
     """Where speech without a pause is cut at the latest; one second below what the model's window holds."""

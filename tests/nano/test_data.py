@@ -1,0 +1,98 @@
+"""Speech made and augmented: true times stay true, batches have fixed shapes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from export.mel import log_mel
+from export.nano import augment, corpus, synth, tokenizer
+from export.nano.data import BUCKETS_S, IGNORE, Batches, Curriculum, max_tokens, phone_table
+from export.repository import CHECKPOINTS
+
+
+def test_espeak_word_times_cover_the_sound_in_order(speak):
+    u = speak("The train to London leaves at nine.")
+    assert [w for w, _, _ in u.words] == ["The", "train", "to", "London", "leaves", "at", "nine"]
+    times = [t for _, a, b in u.words for t in (a, b)]
+    assert times == sorted(times)
+    assert u.words[-1][2] <= len(u.audio) / 16000
+    for _, start, end in u.words:
+        span = u.audio[round(start * 16000) : round(end * 16000)].astype(float)
+        assert np.sqrt((span**2).mean()) > 500
+
+
+def test_an_unknown_voice_is_named(speak):
+    with pytest.raises(ValueError, match="klingon"):
+        synth.synthesise("Hello.", synth.Voice("espeak", "klingon-9"))
+
+
+def test_unseen_voices_are_never_trained_with():
+    import random
+
+    r = random.Random(3)
+    seen = {synth.seen_voice(r).name for _ in range(4000)}
+    unseen = {synth.unseen_voice(r).name for _ in range(400)}
+    assert not seen & unseen
+
+
+def test_a_shard_gives_back_what_was_written(tmp_path: Path, speak):
+    said = [speak("One two three."), speak("Four five.", "en+f3")]
+    assert corpus.write_shard(tmp_path, "shard-000", said) == 2
+    items = corpus.read(tmp_path)
+    for item, u in zip(items, said, strict=True):
+        assert np.array_equal(item.audio(), u.audio)
+        assert (item.text, item.voice) == (u.text, u.voice)
+        assert item.words == [tuple(w) for w in u.words]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["shard-000.jsonl", "shard-000.pcm"]
+
+
+def test_the_tokenizer_has_whispers_order_of_ids(tmp_path: Path):
+    t = tokenizer.train(["hello world", "hello there"], 300)
+    tokenizer.save(t, tmp_path)
+    ids = [
+        t.token_to_id(x)
+        for x in ("<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|notimestamps|>", "<|0.00|>", "<|30.00|>")
+    ]
+    assert ids == sorted(ids)
+    assert ids[5] - ids[4] == 1500
+    assert ids[4] == ids[3] + 1
+    assert t.decode(t.encode(" hello wörld ☃", add_special_tokens=False).ids) == " hello wörld ☃"
+    assert json.loads((tmp_path / "added_tokens.json").read_text())["<|30.00|>"] == ids[5]
+
+
+def test_speed_changes_length_and_telephone_removes_what_a_line_does_not_carry():
+    tone = np.sin(2 * np.pi * 6000 * np.arange(16000) / 16000).astype(np.float32) * 0.5
+    assert abs(len(augment.speed(tone, 1.25)) - 12800) < 50
+    assert np.abs(augment.telephone(tone)[1000:-1000]).max() < 0.05
+
+
+def test_log_mel_is_bounded_below_its_peak():
+    mel = log_mel(np.random.default_rng(0).standard_normal(16000).astype(np.float32) * 0.1)
+    assert mel.shape == (80, 100)
+    assert mel.max() - mel.min() <= 2.0 + 1e-6
+
+
+def test_batches_have_one_of_the_fixed_shapes_and_labels_that_fit(tmp_path: Path, speak):
+    said = [speak(f"This is sentence number {w}.") for w in ("one", "two", "three", "four", "five", "six", "seven", "eight")]
+    corpus.write_shard(tmp_path, "shard-000", said)
+    items = corpus.read(tmp_path)
+    tokens = Tokenizer.from_file(str(CHECKPOINTS / "tokenizer.json"))
+    stages = [(0, Curriculum(max_s=12, batch_s=24))]
+    batches = iter(Batches(tmp_path, tokens, phone_table(items), [], 1, stages, 0))
+    for _ in range(12):
+        batch = next(batches)
+        n, n_mels, frames = batch.mel.shape
+        assert n_mels == 80
+        assert frames / 100 in BUCKETS_S
+        assert n == max(4, int(24 / (frames / 100)))
+        assert batch.tokens.shape == (n, max_tokens(frames // 100))
+        assert batch.phones.shape == (n, frames // 2)
+        for row, targets in zip(batch.tokens.tolist(), batch.targets.tolist(), strict=True):
+            used = [t for t in targets if t != IGNORE]
+            assert used[-1] == tokens.token_to_id("<|endoftext|>")
+            assert row[1 : len(used)] == used[:-1]  # teacher forcing: inputs are the targets moved by one

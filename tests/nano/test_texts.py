@@ -1,0 +1,69 @@
+"""Sentences: held-out text is never trained on, whatever the source or seed."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from export.nano import texts
+
+
+@pytest.fixture(autouse=True)
+def _sources(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    """Small stand-ins for the Debian packages, so that the tests do not depend on what is installed."""
+    for part in ("noun", "verb", "adj", "adv"):
+        lines = [f'0 | gloss {i}; "the {part} number {texts.spell(i)} fell down the stairs"' for i in range(300)]
+        (tmp_path / f"data.{part}").write_text("\n".join(lines))
+    (tmp_path / "wisdom").write_text(
+        "\n%\n".join(f"A wise {texts.spell(i)} said nothing at all.\n\t\t-- Someone" for i in range(200))
+    )
+    monkeypatch.setattr(texts.wordnet_examples, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(texts.fortunes, "__defaults__", (tmp_path,))
+
+
+def test_training_and_held_out_sentences_share_none_for_any_seed():
+    train = {" ".join(texts.words_of(t)) for seed in (1, 2) for t in texts.corpus(600, seed)}
+    held = {" ".join(texts.words_of(t)) for seed in (1, 77) for t in texts.corpus(60, seed, held_out=True)}
+    assert len(train) > 900
+    assert len(held) > 60
+    assert not train & held
+
+
+def test_punctuation_and_case_do_not_move_a_sentence_across_the_split():
+    for i in range(300):
+        assert texts.is_held_out(f"Sentence number {i}, again.") == texts.is_held_out(f"sentence number {i} again")
+
+
+def test_the_same_seed_gives_the_same_sentences():
+    assert texts.corpus(200, 5) == texts.corpus(200, 5)
+    assert texts.corpus(200, 5) != texts.corpus(200, 6)
+
+
+def test_every_sentence_can_be_said_as_it_is_written():
+    for text in texts.corpus(2000, 3):
+        assert re.fullmatch(r"[A-Z][A-Za-z' ,.?!\-]*[.?!]", text), text
+        assert "  " not in text
+
+
+@pytest.mark.parametrize(
+    ("n", "words"),
+    [(0, "zero"), (17, "seventeen"), (40, "forty"), (99, "ninety nine"), (100, "one hundred"),
+     (342, "three hundred and forty two"), (20000, "twenty thousand"), (1001, "one thousand one")],
+)  # fmt: skip
+def test_numbers_are_spelled(n: int, words: str):
+    assert texts.spell(n) == words
+
+
+def test_dates_and_years_are_spelled():
+    assert [texts.ordinal(n) for n in (1, 12, 20, 21, 30, 31)] == [
+        "first",
+        "twelfth",
+        "twentieth",
+        "twenty first",
+        "thirtieth",
+        "thirty first",
+    ]
+    assert [texts.year(n) for n in (1984, 1900, 1905, 2000, 2007, 2024)] == [
+        "nineteen eighty four", "nineteen hundred", "nineteen oh five", "two thousand", "two thousand and seven", "twenty twenty four",
+    ]  # fmt: skip
