@@ -24,7 +24,7 @@ class AudioFormat:
 
     def __post_init__(self) -> None:
         if self.encoding not in ENCODINGS:
-            raise InvalidAudio(f"encoding {self.encoding!r} is not supported; send one of {', '.join(ENCODINGS)}")
+            raise InvalidAudio(f"encoding {self.encoding[:40]!r} is not supported; send one of {', '.join(ENCODINGS)}")
         if not MIN_RATE <= self.sample_rate <= MAX_RATE:
             raise InvalidAudio(f"sample_rate {self.sample_rate} is not supported; send {MIN_RATE} to {MAX_RATE} Hz")
         if not 1 <= self.channels <= MAX_CHANNELS:

@@ -30,7 +30,7 @@ class Authenticator:
                 raise Unauthorized(
                     "no API keys are set, so only clients on this machine are served; set VOICEFORGE_API_KEYS"
                 )
-            if origin is not None and urlsplit(origin).netloc != host:
+            if origin is not None and _site(origin) != host:
                 raise Unauthorized(
                     "a page of another site may not use this server without an API key; set VOICEFORGE_API_KEYS"
                 )
@@ -41,6 +41,13 @@ class Authenticator:
         digest = hashlib.sha256(key.encode()).digest()
         if not any([hmac.compare_digest(digest, known) for known in self._digests]):  # noqa: C419 - all of them, always
             raise Unauthorized("this API key is not known")
+
+
+def _site(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # a bracket that does not close
+        return None
 
 
 def _bearer(header: str | None) -> str | None:

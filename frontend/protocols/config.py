@@ -14,6 +14,10 @@ NOT_IN_EFFECT = ("custom_vocabulary",)
 """Settings that are accepted, remembered and named in `ready`, but do nothing yet."""
 
 
+MOST_TOLD = 5
+"""Wrong settings named in one error."""
+
+
 class StreamConfig(BaseModel):
     """Unknown settings are refused with a list of the known ones; `encoding`, `sample_rate` and `channels` are checked
     by `AudioFormat`."""
@@ -50,7 +54,9 @@ def updated(config: StreamConfig, changes: Mapping[str, Any]) -> StreamConfig:
     try:
         new = StreamConfig.model_validate(config.model_dump() | dict(changes))
     except ValidationError as error:
-        raise InvalidConfig("; ".join(_say(e["loc"], e["type"], e["msg"]) for e in error.errors())) from None
+        problems = [_say(e["loc"], e["type"], e["msg"]) for e in error.errors()]
+        more = [f"and {len(problems) - MOST_TOLD} more"] if len(problems) > MOST_TOLD else []
+        raise InvalidConfig("; ".join(problems[:MOST_TOLD] + more)) from None
     assert new.audio_format
     return new
 
@@ -69,7 +75,7 @@ def from_query(pairs: Mapping[str, list[str]]) -> StreamConfig:
 
 
 def _say(location: tuple[int | str, ...], kind: str, message: str) -> str:
-    name = ".".join(str(part) for part in location)
+    name = ".".join(str(part)[:40] for part in location)
     if kind == "extra_forbidden":
         return f"there is no setting {name!r}; there is {', '.join(StreamConfig.model_fields)}"
     return f"{name}: {message[0].lower()}{message[1:]}"

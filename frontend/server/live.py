@@ -110,7 +110,7 @@ class LiveSession:
                 case Emit(event):
                     self._tell(event)
         self._ring.release(self.core.needed_from)
-        backlog = self.core.received - self._ring.begin
+        backlog = self.core.backlog
         if backlog > self._max_backlog:
             self._room.clear()
         else:

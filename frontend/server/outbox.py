@@ -22,10 +22,16 @@ class Outbox:
         self._waiting: deque[Message] = deque()
         self._wake = asyncio.Event()
         self._finished = False
+        self._over = False
         self._overflow = False
 
     def put(self, message: Message) -> None:
-        """Queues a message; an interim replaces a waiting interim of its segment, and a final makes it pointless."""
+        """Queues a message; an interim replaces a waiting interim of its segment, and a final makes it pointless.
+
+        After `run` has ended nobody is there to tell.
+        """
+        if self._over:
+            return
         if message["type"] in ("interim", "final"):
             for waiting in reversed(self._waiting):
                 if waiting["type"] == "interim" and waiting["segment"] == message["segment"]:
@@ -60,6 +66,7 @@ class Outbox:
                 if self._finished:
                     return
         finally:
+            self._over = True
             self._metrics.outbox.dec(len(self._waiting))
             self._waiting.clear()
 

@@ -67,6 +67,14 @@ class _PendingFinal:
     requested: bool
 
 
+@dataclass(frozen=True)
+class _Flush:
+    """Everything before sample `at` is to be answered; `requested` by a final of its own, else by `Finished`."""
+
+    at: int
+    requested: bool
+
+
 class SessionCore:
     """See the module. Public methods return the effects to carry out, in order."""
 
@@ -83,8 +91,7 @@ class SessionCore:
         self._finals: deque[_PendingFinal] = deque()
         self._asr: RunAsr | None = None
         self._asr_requested = False
-        self._flush_at: int | None = None
-        self._flush_answers = 0
+        self._flushes: deque[_Flush] = deque()
         self._closing = False
         self.finished = False
 
@@ -122,13 +129,12 @@ class SessionCore:
 
     def finalize(self) -> list[Effect]:
         """Everything received so far is to be answered by a final now (an empty one if nothing was said)."""
-        self._flush_at = self.received
-        self._flush_answers += 1
+        self._flushes.append(_Flush(self.received, requested=True))
         return self._advance()
 
     def close(self) -> list[Effect]:
         """No more audio comes; `Finished` is told after the last final."""
-        self._flush_at = self.received
+        self._flushes.append(_Flush(self.received, requested=False))
         self._closing = True
         return self._advance()
 
@@ -137,10 +143,8 @@ class SessionCore:
     @property
     def needed_from(self) -> int:
         """Audio before this sample will not be asked for again."""
-        candidates = [
-            self._vad_asked if not self._vad_busy else self._gate.position,
-            max(self._floor, self._gate.position - self.settings.vad.pre_roll - 8 * FRAME),
-        ]
+        onset = self.settings.vad.pre_roll + self.settings.vad.start_frames * FRAME
+        candidates = [self._gate.position, max(self._floor, self._gate.position - onset)]
         candidates += [f.request.start for f in self._finals]
         if self._segment:
             candidates.append(self._segment.start)
@@ -150,8 +154,14 @@ class SessionCore:
 
     @property
     def backlog(self) -> int:
-        """Samples received and not yet answered for: what tells a shell to stop reading."""
-        return self.received - self.needed_from
+        """Samples that the engine is behind: not yet heard, or in segments whose final is not out.
+
+        What tells a shell to stop reading. The running segment does not count, however long: the engine waits for more.
+        """
+        behind = [self._gate.position, *(f.request.start for f in self._finals)]
+        if self._asr and self._asr.command is Decode.FINAL:
+            behind.append(self._asr.start)
+        return self.received - min(behind)
 
     @property
     def running_finals(self) -> int:
@@ -162,29 +172,28 @@ class SessionCore:
 
     def _advance(self) -> list[Effect]:
         effects: list[Effect] = []
-        if not self.settings.vad_enabled:
-            n_frames = (self.received - self._gate.position) // FRAME
-            effects += self._heard([1.0] * n_frames)
-            self._vad_asked = self._gate.position
-        elif not self._vad_busy:
-            effects += self._ask_vad()
-        effects += self._flush()
+        while not self._vad_busy:
+            waiting = (self._flushes[0].at if self._flushes else self.received) - self._vad_asked
+            n = waiting // FRAME * FRAME
+            if self._flushes and n == 0:  # a rest of less than a frame is not heard, but belongs to what is flushed
+                effects += self._flush(self._flushes.popleft())
+            elif n < (FRAME if self._flushes or not self.settings.vad_enabled else self.settings.vad_chunk):
+                break
+            else:
+                effects += self._listen(n)
         effects += self._pump()
-        if self._closing and not self.finished and self._idle:
+        if self._closing and not self.finished and not (self._flushes or self._asr or self._finals or self._vad_busy):
             self.finished = True
             effects.append(Emit(Finished()))
         return effects
 
-    @property
-    def _idle(self) -> bool:
-        return self._flush_at is None and self._asr is None and not self._finals and not self._vad_busy
-
-    def _ask_vad(self) -> list[Effect]:
-        n = (self.received - self._vad_asked) // FRAME * FRAME
-        if n < (FRAME if self._flush_at is not None else self.settings.vad_chunk):
-            return []
+    def _listen(self, n: int) -> list[Effect]:
+        """Asks about the next `n` samples; without VAD all of them are speech."""
         start = self._vad_asked
-        self._vad_asked, self._vad_busy = start + n, True
+        self._vad_asked += n
+        if not self.settings.vad_enabled:
+            return self._heard([1.0] * (n // FRAME))
+        self._vad_busy = True
         return [RunVad(start, start + n)]
 
     def _heard(self, probabilities: Sequence[float]) -> list[Effect]:
@@ -194,14 +203,16 @@ class SessionCore:
                 if isinstance(change, Started):
                     effects += self._open(change.at)
                 else:
-                    effects += self._end(min(self._gate.position, change.at + self.settings.vad.tail), change.at)
+                    self._end(min(self._gate.position, change.at + self.settings.vad.tail), change.at)
+                    effects.append(Emit(SpeechEnded(change.at)))
             if self._segment:
                 self._segment.probabilities.append(p)
                 if self._gate.position - self._segment.start >= self.settings.max_segment:
-                    effects += self._cut()
+                    self._cut(self._segment)
         return effects
 
     def _open(self, at: int) -> list[Effect]:
+        at = max(at, self._floor)  # a flush may have ended within the frame
         start = max(self._floor, at - self.settings.vad.pre_roll, 0)
         self._segment = self._new_segment(start, at)
         behind = (self._gate.position - start) // FRAME
@@ -212,48 +223,52 @@ class SessionCore:
         self._n_segments += 1
         return _Segment(self._n_segments, start, speech_start, decoded_to=speech_start)
 
-    def _end(self, end: int, speech_end: int, *, requested: bool = False) -> list[Effect]:
+    def _end(self, end: int, speech_end: int, *, requested: bool = False) -> bool:
+        """Ends the running segment; False when it holds no speech (behind a cut) and so gets no final."""
         segment, self._segment = self._segment, None
         assert segment is not None
+        if speech_end <= segment.start:
+            return False
         self._floor = end
         self._finals.append(_PendingFinal(RunAsr(Decode.FINAL, segment.number, segment.start, end), requested))
-        return [Emit(SpeechEnded(speech_end))]
+        return True
 
-    def _cut(self) -> list[Effect]:
-        """Ends a segment that has grown too long at its best pause and goes on behind it without a gap."""
-        segment = self._segment
-        assert segment is not None
+    def _cut(self, segment: _Segment) -> None:
+        """Ends a segment that has grown too long at its best pause and goes on behind it without a gap.
+
+        One that holds no speech (a long hang behind a cut) only moves on.
+        """
         latest = self._gate.position
-        at = best_pause(segment.probabilities, segment.start, segment.start + self.settings.max_segment // 2, latest)
-        self._finals.append(_PendingFinal(RunAsr(Decode.FINAL, segment.number, segment.start, at), False))
+        if self._gate.last_speech <= segment.start:
+            at = latest - self.settings.vad.pre_roll
+            self._n_segments -= 1
+        else:
+            earliest = segment.start + self.settings.max_segment // 2
+            at = best_pause(segment.probabilities, segment.start, earliest, latest)
+            final = RunAsr(Decode.FINAL, segment.number, segment.start, at)
+            self._finals.append(_PendingFinal(final, requested=False))
         self._floor = at
         following = self._new_segment(at, at)
         following.probabilities = segment.probabilities[(at - segment.start) // FRAME :]
         self._segment = following
-        return []
 
-    def _flush(self) -> list[Effect]:
-        """Carries out a finalize or close once the VAD has heard everything up to it, but for less than a frame."""
-        if self._flush_at is None or self._vad_busy or self._flush_at - self._gate.position >= FRAME:
-            return []
+    def _flush(self, flush: _Flush) -> list[Effect]:
+        """Answers everything before a finalize or close; the VAD has heard all of it but less than a frame."""
         effects: list[Effect] = []
-        answers = self._flush_answers
-        self._flush_at, self._flush_answers = None, 0
+        answered = False
         if self._segment is None and (started := self._gate.hint()):
             effects += self._open(started.at)
         if self._segment is not None:
-            end = self.received
-            speech_end = min(end, self._gate.last_speech)
-            if self.settings.vad_enabled:
-                end = min(end, speech_end + self.settings.vad.tail)
-            effects += self._end(max(end, self._segment.start + 1), speech_end, requested=True)
-            answers -= 1
+            speech_end = min(flush.at, self._gate.last_speech) if self.settings.vad_enabled else flush.at
+            end = min(flush.at, speech_end + self.settings.vad.tail)
+            answered = self._end(end, speech_end, requested=True)
+            effects.append(Emit(SpeechEnded(speech_end)))
         self._gate.interrupt()
         self._floor = max(self._floor, self._gate.position)
-        for _ in range(answers):
+        if flush.requested and not answered:
             self._n_segments += 1
-            here = self._gate.position
-            self._finals.append(_PendingFinal(RunAsr(Decode.FINAL, self._n_segments, here, here), True))
+            nothing = RunAsr(Decode.FINAL, self._n_segments, self._floor, self._floor)
+            self._finals.append(_PendingFinal(nothing, requested=True))
         return effects
 
     def _pump(self) -> list[Effect]:

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from frontend.audio.ring import AudioRing
 
-APPEND = st.tuples(st.just("append"), st.integers(0, 60))
-RELEASE = st.tuples(st.just("release"), st.integers(0, 400))
-READ = st.tuples(st.just("read"), st.integers(0, 400), st.integers(0, 120))
+SIZE = st.integers(0, 60) | st.integers(1_000, 20_000)
+POSITION = st.integers(0, 400) | st.integers(0, 60_000)
+APPEND = st.tuples(st.just("append"), SIZE)
+RELEASE = st.tuples(st.just("release"), POSITION)
+READ = st.tuples(st.just("read"), POSITION, SIZE)
 
 
 @given(st.lists(st.one_of(APPEND, RELEASE, READ), max_size=40))
@@ -29,8 +31,10 @@ def test_it_reads_like_an_array_of_the_whole_stream(steps: list[tuple]):
             case ("read", start, length) if start >= ring.begin:
                 beyond = np.zeros(max(0, start + length - len(everything)), np.int16)
                 expected = np.concatenate([everything, beyond])[start : start + length]
-                np.testing.assert_array_equal(ring.read(start, start + length)[: len(expected)], expected)
-                assert len(ring.read(start, start + length)) == length
+                read = ring.read(start, start + length)
+                assert len(read) == length
+                np.testing.assert_array_equal(read[: len(expected)], expected)
+                assert not read[len(expected) :].any(), "beyond the end of the stream is silence"
             case ("read", start, length):
                 with pytest.raises(IndexError):
                     ring.read(start, start + length)
@@ -66,7 +70,19 @@ def test_reading_released_audio_says_where_the_ring_begins():
         ring.read(11, 14)
 
 
+def test_what_was_read_stays_as_it_was_when_the_ring_goes_on():
+    ring = AudioRing()
+    ring.append(np.ones(10, np.int16))
+    read = ring.read(0, 10)
+    ring.release(10)
+    for _ in range(10):
+        ring.append(np.full(3_000, 7, np.int16))
+    assert read.tolist() == [1] * 10
+
+
 def test_a_window_that_ends_before_it_begins_is_empty():
     ring = AudioRing()
     ring.append(np.ones(10, np.int16))
+    assert len(ring.read(8, 3)) == 0
+    ring.release(6)
     assert len(ring.read(8, 3)) == 0

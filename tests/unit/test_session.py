@@ -1,0 +1,491 @@
+"""One session, step by step: what is told, in which order, with which windows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from frontend.speech.events import Decode, Final, Finished, Hypothesis, Partial, RunAsr, SpeechEnded, SpeechStarted, Word
+from frontend.speech.session import RATE, SessionSettings
+from frontend.speech.vad_gate import FRAME, VadSettings
+from tests.unit.driver import Driver, speech, window_as_text
+
+SECOND = -(-RATE // FRAME)
+"""Frames."""
+VAD = VadSettings()
+ENDPOINT = -(-VAD.endpoint // FRAME)
+"""Frames of silence that end an utterance."""
+
+
+def utterance(n_frames: int = SECOND, before: int = SECOND, after: int = SECOND) -> list[float]:
+    return speech((0.0, before), (1.0, n_frames), (0.0, after))
+
+
+# --- one utterance --------------------------------------------------------------------------------------------------
+
+
+def test_an_utterance_is_started_heard_ended_and_settled_in_this_order():
+    d = Driver(utterance())
+    d.all_audio()
+    d.close()
+    kinds = [type(e) for e in d.events]
+    assert kinds[0] is SpeechStarted
+    assert kinds[-3:] == [SpeechEnded, Final, Finished]
+    assert set(kinds[1:-3]) == {Partial}
+
+
+def test_started_and_ended_tell_where_speech_was_and_the_final_reaches_around_it():
+    d = Driver(utterance())
+    d.all_audio()
+    first, last = SECOND * FRAME, 2 * SECOND * FRAME
+    assert d.turns == [SpeechStarted(first), SpeechEnded(last)]
+    assert d.windows == [(first - VAD.pre_roll, last + VAD.tail)]
+    assert not d.finals[0].requested
+
+
+def test_pre_roll_does_not_reach_before_the_stream():
+    d = Driver(speech((1.0, 10), (0.0, SECOND)))
+    d.all_audio()
+    assert d.finals[0].start == 0
+
+
+def test_pre_roll_does_not_take_audio_of_the_utterance_before():
+    quick = SessionSettings(vad=replace(VAD, endpoint=3 * FRAME))
+    d = Driver(speech((1.0, 20), (0.0, 4), (1.0, 20), (0.0, 10)), quick)
+    d.all_audio()
+    (_, first_end), (second_start, _) = d.windows
+    assert first_end == second_start == 23 * FRAME
+
+
+def test_times_of_words_count_from_the_start_of_the_stream():
+    words = (Word(" Hello", 100, 900, 0.9), Word(" there.", 900, 1_700, 0.5))
+    d = Driver(utterance(), answer=lambda _: Hypothesis(" Hello there. ", (1, 2), (-0.1, -0.2), words))
+    d.all_audio()
+    final = d.finals[0]
+    assert final.text == "Hello there."
+    assert final.words == (
+        Word("Hello", final.start + 100, final.start + 900, 0.9),
+        Word("there.", final.start + 900, final.start + 1_700, 0.5),
+    )
+    assert final.confidence == pytest.approx(0.7)
+
+
+def test_silence_is_never_decoded_and_nothing_is_told_of_it():
+    d = Driver([])
+    d.frames(60 * SECOND)
+    d.close()
+    assert d.decodes == []
+    assert d.events == [Finished()]
+
+
+# --- partials -------------------------------------------------------------------------------------------------------
+
+
+def test_partials_come_while_speech_goes_on_and_not_in_the_silence_after_it():
+    d = Driver(utterance(n_frames=3 * SECOND))
+    d.all_audio()
+    assert [p.start for p in d.partials] == [d.finals[0].start] * len(d.partials)
+    assert [p.end for p in d.partials] == sorted({p.end for p in d.partials})
+    assert all(p.end <= 4 * SECOND * FRAME + 2 * FRAME + 3 * FRAME for p in d.partials)
+    assert 5 <= len(d.partials) <= 7  # soon after the start, then every 500 ms of three seconds
+
+
+def test_the_first_partial_comes_sooner_than_the_next():
+    d = Driver(utterance(n_frames=2 * SECOND))
+    d.all_audio()
+    first, second = d.partials[:2]
+    at = d.turns[0].at
+    assert SessionSettings().first_partial <= first.end - at <= SessionSettings().first_partial + 3 * FRAME
+    assert SessionSettings().partial_interval <= second.end - first.end <= SessionSettings().partial_interval + 3 * FRAME
+
+
+def test_without_interim_results_only_finals_are_decoded():
+    d = Driver(utterance(), SessionSettings(interim_results=False))
+    d.all_audio()
+    assert [r.command for r in d.decodes] == [Decode.FINAL]
+
+
+def test_an_empty_partial_is_not_told():
+    d = Driver(utterance(), answer=lambda r: Hypothesis("  ") if r.command is Decode.PARTIAL else window_as_text(r))
+    d.all_audio()
+    assert d.partials == []
+    assert len(d.finals) == 1
+
+
+def test_a_partial_that_comes_after_its_segment_ended_is_not_told():
+    d = Driver(utterance(), at_once=False)
+    for _ in range(3 * SECOND):
+        d.audio(FRAME)
+        d.answer_vad()
+    assert d.asr
+    assert d.asr.command is Decode.PARTIAL
+    d.close()
+    assert d.partials == []
+    assert len(d.finals) == 1
+
+
+def test_a_partial_that_comes_when_the_next_segment_has_begun_is_not_told():
+    d = Driver(utterance(SECOND) + utterance(10), at_once=False)
+    for _ in range(4 * SECOND + 5):
+        d.audio(FRAME)
+        d.answer_vad()
+    assert [type(t) for t in d.turns] == [SpeechStarted, SpeechEnded, SpeechStarted]
+    assert d.asr
+    assert d.asr.command is Decode.PARTIAL
+    d.answer_asr()
+    assert d.partials == []
+
+
+def test_partials_that_fail_hold_up_neither_the_next_ones_nor_the_final():
+    failing = Driver(utterance(), answer=lambda r: None if r.command is Decode.PARTIAL else window_as_text(r))
+    answered = Driver(utterance())
+    for d in (failing, answered):
+        d.all_audio()
+        d.close()
+    assert failing.partials == []
+    assert failing.decodes == answered.decodes
+    assert failing.finals == answered.finals
+
+
+def test_the_confidence_of_a_partial_is_the_geometric_mean_of_its_tokens():
+    d = Driver(utterance(), answer=lambda _: Hypothesis("a b", (1, 2), (-0.1, -0.3)))
+    d.all_audio()
+    assert d.partials[0].confidence == pytest.approx(2.718281828**-0.2)
+
+
+# --- finals that wait -----------------------------------------------------------------------------------------------
+
+
+def test_finals_wait_for_their_turn_and_come_in_order():
+    d = Driver(utterance(10) * 5, at_once=False)
+    while d.core.received < len(d.probabilities) * FRAME:
+        d.audio(FRAME)
+        d.answer_vad()
+    assert d.finals == []
+    assert d.core.running_finals >= 4
+    d.close()
+    assert len(d.finals) == 5
+    assert d.windows == sorted(d.windows)
+    assert d.core.running_finals == 0
+
+
+def test_a_final_goes_before_the_next_partial():
+    d = Driver(utterance(10) + utterance(3 * SECOND, before=0), at_once=False)
+    while d.core.received < len(d.probabilities) * FRAME:
+        d.audio(FRAME)
+        d.answer_vad()
+        if d.asr and d.asr.command is Decode.PARTIAL:
+            d.answer_asr()
+    assert d.asr is not None
+    assert d.asr.command is Decode.FINAL
+    assert d.asr.segment == 1
+
+
+def test_a_final_whose_decode_gave_nothing_still_answers_a_request():
+    d = Driver(utterance(), answer=lambda _: None)
+    d.frames(2 * SECOND - 5)
+    d.finalize()
+    assert [(f.text, f.requested) for f in d.finals] == [("", True)]
+
+
+# --- invented text --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("no_speech", "logprob", "told"), [(0.9, -2.0, False), (0.9, -0.2, True), (0.1, -2.0, True), (0.1, -0.2, True)]
+)
+def test_a_text_is_taken_for_invented_when_silent_and_unlikely_both(no_speech: float, logprob: float, told: bool):
+    words = (Word("Thanks", 0, 100, 0.2),)
+    d = Driver(utterance(), answer=lambda _: Hypothesis("Thanks", (1,), (logprob,), words, no_speech))
+    d.all_audio()
+    assert [f.text for f in d.finals] == (["Thanks"] if told else [])
+
+
+def test_an_invented_text_that_was_asked_for_is_answered_by_an_empty_final():
+    invented = Hypothesis("Thanks", (1,), (-3.0,), (Word("Thanks", 0, 100, 0.2),), 0.9)
+    d = Driver(utterance(), answer=lambda _: invented)
+    d.frames(SECOND + 10)
+    d.finalize()
+    assert [(f.text, f.words, f.confidence, f.requested) for f in d.finals] == [("", (), 0.0, True)]
+
+
+# --- finalize -------------------------------------------------------------------------------------------------------
+
+
+def test_finalize_in_the_middle_of_speech_gives_what_was_said_so_far():
+    d = Driver(speech((1.0, 2 * SECOND), (0.0, SECOND)))
+    d.frames(SECOND)
+    d.audio(100)
+    d.finalize()
+    assert [(f.start, f.end, f.requested) for f in d.finals] == [(0, SECOND * FRAME + 100, True)]
+    d.all_audio()
+    d.close()
+    assert d.windows[1][0] == SECOND * FRAME + 100
+    assert [f.requested for f in d.finals] == [True, False]
+
+
+def test_finalize_with_nothing_said_gives_one_empty_final():
+    d = Driver([])
+    d.frames(10)
+    d.finalize()
+    assert [(f.text, f.words, f.requested, f.end - f.start) for f in d.finals] == [("", (), True, 0)]
+    assert d.decodes == []
+
+
+def test_what_lies_before_a_finalize_does_not_come_again_as_pre_roll():
+    d = Driver(speech((0.0, 20), (1.0, 10), (0.0, SECOND)))
+    d.frames(20)
+    d.finalize()
+    d.all_audio()
+    assert [f.start for f in d.finals] == [20 * FRAME, 20 * FRAME]
+
+
+def test_finalize_before_any_audio_gives_one_empty_final():
+    d = Driver([])
+    d.finalize()
+    assert [(f.text, f.start, f.end) for f in d.finals] == [("", 0, 0)]
+
+
+def test_each_of_two_finalizes_in_a_row_gets_its_own_final():
+    for at_once in (True, False):
+        d = Driver(speech((1.0, SECOND)), at_once=at_once)
+        d.frames(SECOND)
+        d.finalize()
+        d.finalize()
+        d.settle()
+        assert [(bool(f.text), f.requested) for f in d.finals] == [(True, True), (False, True)]
+        assert [f.segment for f in d.finals] == [1, 2]
+
+
+@pytest.mark.parametrize("vad_enabled", [True, False])
+def test_the_empty_final_of_a_second_finalize_does_not_lie_before_the_end_of_the_first(vad_enabled: bool):
+    d = Driver(speech((1.0, SECOND)), SessionSettings(vad_enabled=vad_enabled))
+    d.frames(10)
+    d.audio(200)
+    d.finalize()
+    d.finalize()
+    first, second = d.finals
+    assert first.end == 10 * FRAME + 200
+    assert second.start >= first.end
+
+
+def test_finalize_while_a_final_is_running_is_answered_after_it():
+    d = Driver(utterance(), at_once=False)
+    while not (d.asr and d.asr.command is Decode.FINAL):
+        d.audio(FRAME)
+        d.answer_vad()
+        if d.asr and d.asr.command is Decode.PARTIAL:
+            d.answer_asr()
+    d.finalize()
+    assert d.finals == []
+    d.settle()
+    assert [(bool(f.text), f.requested) for f in d.finals] == [(True, False), (False, True)]
+
+
+def test_finalize_waits_until_the_vad_has_heard_everything_before_it():
+    d = Driver(speech((0.0, 10), (1.0, 20)), at_once=False)
+    d.audio(3 * FRAME)
+    d.audio(27 * FRAME)
+    d.finalize()
+    assert d.finals == []
+    d.settle()
+    assert [(f.end, f.requested) for f in d.finals] == [(30 * FRAME, True)]
+
+
+def test_audio_that_comes_while_a_finalize_waits_belongs_to_the_next_final():
+    d = Driver(speech((1.0, 60)), at_once=False)
+    d.audio(20 * FRAME)
+    d.finalize()
+    d.audio(40 * FRAME)
+    d.settle()
+    d.close()
+    assert d.windows == [(0, 20 * FRAME), (20 * FRAME, 60 * FRAME)]
+
+
+def test_a_finalize_is_answered_although_audio_keeps_coming_faster_than_the_vad_answers():
+    d = Driver(speech((1.0, 300)), at_once=False)
+    d.frames(20)
+    d.finalize()
+    for _ in range(20):
+        d.audio(2 * FRAME)
+        d.answer_vad()
+        d.answer_asr()
+    assert [(f.end, f.requested) for f in d.finals] == [(20 * FRAME, True)]
+
+
+def test_speech_goes_on_being_heard_after_a_finalize_that_had_to_wait():
+    d = Driver(speech((1.0, 20), (0.0, 40)), at_once=False)
+    d.audio(3 * FRAME)
+    d.audio(7 * FRAME)
+    d.finalize()
+    d.audio(50 * FRAME)
+    d.settle()
+    assert d.core.needed_from > 20 * FRAME, "nobody asked the VAD about what came after the finalize"
+    assert d.turns == [
+        SpeechStarted(0), SpeechEnded(10 * FRAME), SpeechStarted(10 * FRAME), SpeechEnded(20 * FRAME)
+    ]  # fmt: skip
+
+
+def test_one_loud_frame_just_before_finalize_is_decoded():
+    d = Driver(speech((0.0, 20), (1.0, 1)))
+    d.frames(21)
+    d.finalize()
+    assert d.turns == [SpeechStarted(20 * FRAME), SpeechEnded(21 * FRAME)]
+    assert d.windows == [(21 * FRAME - FRAME - VAD.pre_roll, 21 * FRAME)]
+
+
+def test_the_tail_after_speech_is_not_longer_than_what_was_received():
+    d = Driver(speech((1.0, 10)))
+    d.frames(12)
+    d.finalize()
+    assert d.windows == [(0, 12 * FRAME)]
+
+
+# --- close ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_last_words_before_a_close_get_their_final():
+    d = Driver(speech((1.0, 10)))
+    d.frames(10)
+    d.close()
+    assert d.windows == [(0, 10 * FRAME)]
+    assert d.finals[0].requested
+    assert isinstance(d.events[-1], Finished)
+
+
+def test_a_close_with_nothing_said_is_only_finished():
+    d = Driver([])
+    d.close()
+    assert d.events == [Finished()]
+
+
+def test_a_rest_shorter_than_a_frame_belongs_to_the_last_final():
+    d = Driver(speech((1.0, 100)))
+    d.frames(10)
+    d.audio(FRAME - 1)
+    d.close()
+    assert d.windows == [(0, 11 * FRAME - 1)]
+
+
+def test_a_close_waits_for_the_vad_a_partial_and_every_final():
+    d = Driver(utterance(10) * 3 + speech((1.0, SECOND)), at_once=False)
+    while d.core.received < len(d.probabilities) * FRAME:
+        d.audio(FRAME)
+        d.answer_vad()
+    d.finalize()
+    d.close()
+    assert d.events[-1] == Finished()
+    assert d.n_finished == 1
+    assert len(d.windows) == 4
+
+
+def test_a_close_after_the_close_tells_nothing_again():
+    d = Driver(utterance())
+    d.all_audio()
+    d.close()
+    told = list(d.events)
+    d.close()
+    assert d.events == told
+
+
+# --- long speech ----------------------------------------------------------------------------------------------------
+
+
+def test_speech_without_a_pause_is_cut_and_nothing_is_lost_between_the_cuts():
+    long = SessionSettings()
+    d = Driver(speech((1.0, 60 * SECOND), (0.0, SECOND)), long)
+    d.all_audio()
+    assert d.windows[0][0] == 0
+    assert d.windows[-1][1] >= 60 * SECOND * FRAME
+    assert all(a[1] == b[0] for a, b in zip(d.windows, d.windows[1:], strict=False))
+    assert all(b - a <= long.max_segment + FRAME for a, b in d.windows)
+    assert len(d.turns) == 2, "a cut is no pause of the speaker"
+
+
+def test_long_speech_is_cut_in_its_pause():
+    d = Driver(speech((1.0, 7 * SECOND), (0.2, 10), (1.0, 10 * SECOND), (0.0, SECOND)))
+    d.all_audio()
+    assert 7 * SECOND * FRAME <= d.windows[0][1] <= (7 * SECOND + 10) * FRAME
+
+
+def test_pauses_are_found_behind_pre_roll_and_behind_a_cut():
+    d = Driver(speech((0.0, SECOND), *[(1.0, 8 * SECOND), (0.3, 6)] * 4, (0.0, SECOND)))
+    d.all_audio()
+    first_pause, period = 9 * SECOND, 8 * SECOND + 6
+    for n, (_, end) in enumerate(d.windows[:3]):
+        pause = first_pause + n * period
+        assert pause * FRAME <= end <= (pause + 6) * FRAME
+
+
+def test_partials_after_a_cut_begin_at_the_cut_under_a_new_number():
+    d = Driver(speech((1.0, 20 * SECOND)))
+    d.all_audio()
+    cut = d.windows[0][1]
+    after = [p for p in d.partials if p.segment == 2]
+    assert after
+    assert {p.start for p in after} == {cut}
+
+
+@pytest.mark.parametrize("said_s", [10.2, 10.4, 10.6, 10.7, 10.8, 10.9])
+def test_speech_that_ends_just_before_it_would_be_cut_gives_no_window_of_less_than_nothing(said_s: float):
+    # The segment grows to its limit in the silence after the last word; what lies behind the cut holds no speech.
+    d = Driver(speech((1.0, round(said_s * RATE / FRAME)), (0.0, 2 * SECOND)))
+    d.all_audio()
+    d.close()
+    assert all(r.start < r.end for r in d.decodes)
+    assert all(a[1] <= b[0] for a, b in zip(d.windows, d.windows[1:], strict=False))
+    assert len(d.turns) == 2
+
+
+@pytest.mark.parametrize("pause_s", [4, 6, 16])
+def test_a_long_hang_may_reach_over_the_longest_segment(pause_s: int):
+    patient = SessionSettings(vad=replace(VAD, endpoint=5 * RATE))
+    d = Driver(speech((1.0, 8 * SECOND), (0.0, pause_s * SECOND), (1.0, SECOND), (0.0, 6 * SECOND)), patient)
+    d.all_audio()
+    d.close()
+    assert all(r.start < r.end for r in d.decodes)
+    assert all(a[1] <= b[0] for a, b in zip(d.windows, d.windows[1:], strict=False))
+    assert len(d.turns) == (2 if pause_s == 4 else 4)
+
+
+def test_finalize_in_the_silence_behind_a_cut_is_answered_by_an_empty_final():
+    patient = SessionSettings(vad=replace(VAD, endpoint=5 * RATE))
+    d = Driver(speech((1.0, 8 * SECOND)), patient)
+    d.frames(12 * SECOND)
+    d.finalize()
+    assert [(bool(f.text), f.requested) for f in d.finals] == [(True, False), (False, True)]
+    assert len(d.decodes) == len(d.partials) + 1, "what holds no speech needs no decode"
+
+
+# --- without VAD ----------------------------------------------------------------------------------------------------
+
+
+def test_without_vad_everything_is_speech_and_the_vad_is_not_asked():
+    d = Driver([], SessionSettings(vad_enabled=False))
+    d.frames(5 * SECOND)
+    d.audio(77)
+    d.close()
+    assert d.windows == [(0, 5 * SECOND * FRAME + 77)]
+    assert all(isinstance(a.request, RunAsr) for a in d.asked)
+    assert d.partials
+
+
+def test_without_vad_long_audio_is_cut_and_nothing_is_lost():
+    d = Driver([], SessionSettings(vad_enabled=False))
+    d.frames(30 * SECOND)
+    d.close()
+    assert d.windows[0][0] == 0
+    assert d.windows[-1][1] == 30 * SECOND * FRAME
+    assert all(a[1] == b[0] for a, b in zip(d.windows, d.windows[1:], strict=False))
+
+
+def test_without_vad_finalizes_split_the_audio_without_a_gap():
+    d = Driver([], SessionSettings(vad_enabled=False))
+    for n in (3_000, 5_000, 700, 9_000):
+        d.audio(n)
+        d.finalize()
+    d.audio(2_000)
+    d.close()
+    assert d.windows == [(0, 3_000), (3_000, 8_000), (8_000, 8_700), (8_700, 17_700), (17_700, 19_700)]
+    assert [f.requested for f in d.finals] == [True] * 5
