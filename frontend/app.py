@@ -107,8 +107,9 @@ async def _listening(
     settings: Settings, services: Services, gateway: Gateway, triton: EmbeddedTriton | None
 ) -> AsyncGenerator[Running]:
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    health = Health(services.engine, (lambda: triton.healthy) if triton else (lambda: True))
     config = uvicorn.Config(
-        application(Health(services.engine), services.metrics, gateway),
+        application(health, services.metrics, gateway),
         ws=gateway.protocol_class(),  # type: ignore[arg-type]
         http="httptools",
         lifespan="off",

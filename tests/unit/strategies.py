@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from hypothesis import strategies as st
@@ -16,4 +17,4 @@ def cuts(draw: st.DrawFn, length: int, most: int = 12) -> list[int]:
 def pieces(whole: bytes, positions: Sequence[int]) -> list[bytes]:
     """`whole`, cut at the positions."""
     edges = [0, *positions, len(whole)]
-    return [whole[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [whole[a:b] for a, b in itertools.pairwise(edges)]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.engine.alignment import FRAME_SAMPLES, token_starts, warp
+from export.engine.alignment import FRAME_SAMPLES, _smooth, token_starts, warp
 
 
 def cheapest(cost: np.ndarray) -> tuple[float, list[np.ndarray]]:
@@ -74,6 +74,17 @@ def test_what_is_attended_to_beyond_the_audio_does_not_count():
     weights = attention(PATHS[0], 50, 400, 0.0)
     weights[:, 2, 300:] = 1.0
     np.testing.assert_allclose(token_starts(weights, 50) / FRAME_SAMPLES, PATHS[0], atol=2)
+
+
+@given(st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_smoothing_is_whispers_median_over_seven_frames_with_reflected_edges(n_frames: int, seed: int):
+    x = np.random.default_rng(seed).normal(size=(2, 3, n_frames)).astype(np.float32)
+    if n_frames <= 3:
+        np.testing.assert_array_equal(_smooth(x), x)
+        return
+    padded = np.concatenate([x[..., 3:0:-1], x, x[..., -2:-5:-1]], axis=-1)
+    expected = np.stack([np.median(padded[..., i : i + 7], axis=-1) for i in range(n_frames)], axis=-1)
+    np.testing.assert_array_equal(_smooth(x), expected)
 
 
 def test_one_head_that_looks_elsewhere_is_outvoted():

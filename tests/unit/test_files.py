@@ -50,9 +50,21 @@ def test_what_is_too_loud_for_16_bits_is_clipped(tmp_path: Path):
     assert samples.tolist()[1] in (-32767, -32768)
 
 
+def test_what_is_no_number_becomes_silence(tmp_path: Path):
+    samples, _ = read_audio(written(tmp_path / "a.wav", np.array([np.nan, 0.5, np.nan], np.float32), 16_000, "FLOAT"))
+    assert samples.tolist()[0] == samples.tolist()[2] == 0
+    assert samples.tolist()[1] == pytest.approx(16_384, abs=1)
+
+
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\x00" * 1000, b"hello, this is a note and no recording\n" * 20, b"RIFF\x10\x00\x00\x00WAVE", b"ID3\x03" + b"\xff" * 100],
+    [
+        b"",
+        b"\x00" * 1000,
+        b"hello, this is a note and no recording\n" * 20,
+        b"RIFF\x10\x00\x00\x00WAVE",
+        b"ID3\x03" + b"\xff" * 100,
+    ],
     ids=["empty", "zeros", "note", "cut wav", "cut mp3"],
 )
 @pytest.mark.parametrize("name", ["a.wav", "a.txt", "a.mp3", "noextension", "a.raw"])

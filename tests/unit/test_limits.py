@@ -30,9 +30,14 @@ def test_a_slot_is_free_again_after_an_exception():
 
 def test_a_slot_held_by_a_handshake_that_fails_later_is_given_back():
     slots = ConnectionSlots(1)
-    with pytest.raises(TimeoutError), ExitStack() as held:
-        held.enter_context(slots.take())
-        raise TimeoutError
+
+    def handshake() -> None:
+        with ExitStack() as held:
+            held.enter_context(slots.take())
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        handshake()
     with slots.take():
         assert slots.used == 1
 

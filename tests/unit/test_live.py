@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -94,7 +95,7 @@ async def is_stuck(waiting: asyncio.Task[None]) -> bool:
 
 async def eventually(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        while not true():  # noqa: ASYNC110 - what the engine does in its own time has no event
+        while not true():
             await asyncio.sleep(0.002)
 
 
@@ -128,9 +129,20 @@ async def test_windows_of_long_speech_join_without_a_gap():
     assert len(heard.windows) >= 8
     assert heard.windows[0][0] == 0
     assert heard.windows[-1][1] >= 40 * RATE
-    assert all(a[1] == b[0] for a, b in zip(heard.windows, heard.windows[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(heard.windows))
     joined = np.concatenate([heard.audio[w] for w in heard.windows])
     np.testing.assert_array_equal(joined, audio[: len(joined)])
+
+
+@pytest.mark.parametrize("said_s", [10.6, 10.9, 11.2])
+async def test_speech_that_ends_where_it_would_be_cut_is_decoded_once(said_s: float):
+    audio = np.concatenate([loud(said_s), quiet(1.5), loud(0.5, 1), quiet(1.0)])
+    async with live() as heard:
+        await heard.feed(audio)
+        await heard.close()
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(heard.windows))
+    decoded = np.concatenate([heard.audio[w] for w in heard.windows])
+    assert np.count_nonzero(decoded) == np.count_nonzero(audio)
 
 
 @pytest.mark.parametrize("chunk", [123, 1_600, 40_000, 10**6])
@@ -164,6 +176,24 @@ async def test_the_format_may_change_in_the_middle_of_the_stream():
         await heard.close()
         assert heard.session.core.received == pytest.approx(len(audio), abs=5)
     assert len(heard.finals) == 2
+
+
+async def test_what_the_resampler_holds_is_not_lost_when_the_format_changes():
+    async with live(audio_format=AudioFormat(sample_rate=48_000)) as heard:
+        for _ in range(20):
+            await heard.feed(np.repeat(loud(0.1), 3))
+            heard.session.change_format(AudioFormat(sample_rate=44_100))
+            heard.session.change_format(AudioFormat(sample_rate=48_000))
+        assert heard.session.core.received == pytest.approx(2 * RATE, abs=20)
+
+
+async def test_audio_that_nobody_needs_any_more_is_forgotten():
+    async with live() as heard:
+        for i in range(5):
+            await heard.feed(np.concatenate([loud(1.0, i), quiet(20.0)]), chunk=8_000)
+            ring = heard.session._ring
+            assert ring.end - ring.begin <= RATE
+        await heard.close()
 
 
 async def test_finalize_is_answered_while_audio_goes_on():
@@ -230,14 +260,19 @@ async def test_a_final_that_fails_ends_the_session_with_that_error(error: Except
             raise error
         return "text"
 
-    engine = FakeEngine(script)
-    with pytest.raises(type(error), match=str(error)):
+    engine, sessions = FakeEngine(script), []
+
+    async def serve() -> None:
         async with live(engine) as heard:
+            sessions.append(heard)
             await heard.feed(utterances(1))
             await heard.close()
+
+    with pytest.raises(type(error), match=str(error)):
+        await serve()
     assert engine.open_streams == 0
-    assert heard.gauge("backlog_seconds") == 0
-    assert heard.gauge("finals_waiting") == 0
+    assert sessions[0].gauge("backlog_seconds") == 0
+    assert sessions[0].gauge("finals_waiting") == 0
 
 
 # --- leaving ------------------------------------------------------------------------------------------------------------
@@ -267,10 +302,14 @@ async def test_leaving_early_stops_engine_calls_and_closes_both_streams():
 
 async def test_leaving_with_an_error_gives_that_error():
     engine = FakeEngine(delay=60)
-    with pytest.raises(ConnectionResetError):
+
+    async def serve() -> None:
         async with live(engine) as heard:
             await heard.feed(utterances(1))
             raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        await serve()
     assert engine.open_streams == 0
 
 

@@ -33,13 +33,15 @@ def parse(frame: str | bytes, config: StreamConfig | None = None):
 
 def outcome(frame: str | bytes) -> object:
     """The command, or the error after a check that it can be told to the client."""
+    error: VoiceForgeError
     try:
         return parse(frame)
-    except VoiceForgeError as error:
-        assert not error.fatal, "a wrong message must not end the stream"
-        json.dumps(error_message(error, STAMP), ensure_ascii=False).encode()
-        assert str(error)
-        return error
+    except VoiceForgeError as refused:
+        error = refused
+    assert not error.fatal, "a wrong message must not end the stream"
+    assert json.dumps(error_message(error, STAMP), ensure_ascii=False).encode()
+    assert str(error)
+    return error
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=200))

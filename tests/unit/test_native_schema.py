@@ -40,9 +40,7 @@ def windows(draw: st.DrawFn) -> tuple[int, int, int]:
 
 
 PARTIALS = st.builds(lambda w, *rest: Partial(*w, *rest), windows(), TEXT, SHARE, TIMINGS)
-FINALS = st.builds(
-    lambda w, *rest: Final(*w, *rest), windows(), st.text(max_size=20), SHARE, WORDS, TIMINGS, st.booleans()
-)
+FINALS = st.builds(lambda w, *rest: Final(*w, *rest), windows(), st.text(max_size=20), SHARE, WORDS, TIMINGS, st.booleans())
 EVENTS = st.one_of(PARTIALS, FINALS, st.builds(SpeechStarted, SAMPLES), st.builds(SpeechEnded, SAMPLES))
 
 

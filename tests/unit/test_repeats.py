@@ -37,9 +37,7 @@ def test_dropping_a_loop_leaves_its_first_round(tokens: list[int]):
     assert 0 <= n < max(1, len(tokens))
     if n:
         kept = tokens[:-n]
-        assert any(
-            tokens[len(kept) - size :] == kept[-size:] * (n // size + 1) for size in range(1, 13) if n % size == 0
-        )
+        assert any(tokens[len(kept) - size :] == kept[-size:] * (n // size + 1) for size in range(1, 13) if n % size == 0)
 
 
 @given(st.lists(st.integers(), max_size=60, unique=True))

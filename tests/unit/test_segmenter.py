@@ -28,6 +28,11 @@ def test_the_later_of_two_equal_pauses_wins():
     assert 66 <= cut(speech((1.0, 30), (0.0, 6), (1.0, 30), (0.0, 6), (1.0, 28))) < 72
 
 
+def test_a_pause_much_later_wins_over_one_that_is_hardly_deeper():
+    pauses = [(1.0, 20), (0.30, 6), (1.0, 60), (0.32, 6), (1.0, 8)]
+    assert 80 <= cut(speech(*pauses)) < 92
+
+
 def test_a_pause_before_the_earliest_cut_does_not_count():
     assert cut(speech((1.0, 10), (0.0, 10), (1.0, 80)), 50) >= 50
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -398,7 +399,7 @@ def test_speech_without_a_pause_is_cut_and_nothing_is_lost_between_the_cuts():
     d.all_audio()
     assert d.windows[0][0] == 0
     assert d.windows[-1][1] >= 60 * SECOND * FRAME
-    assert all(a[1] == b[0] for a, b in zip(d.windows, d.windows[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(d.windows))
     assert all(b - a <= long.max_segment + FRAME for a, b in d.windows)
     assert len(d.turns) == 2, "a cut is no pause of the speaker"
 
@@ -434,7 +435,7 @@ def test_speech_that_ends_just_before_it_would_be_cut_gives_no_window_of_less_th
     d.all_audio()
     d.close()
     assert all(r.start < r.end for r in d.decodes)
-    assert all(a[1] <= b[0] for a, b in zip(d.windows, d.windows[1:], strict=False))
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(d.windows))
     assert len(d.turns) == 2
 
 
@@ -445,7 +446,7 @@ def test_a_long_hang_may_reach_over_the_longest_segment(pause_s: int):
     d.all_audio()
     d.close()
     assert all(r.start < r.end for r in d.decodes)
-    assert all(a[1] <= b[0] for a, b in zip(d.windows, d.windows[1:], strict=False))
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(d.windows))
     assert len(d.turns) == (2 if pause_s == 4 else 4)
 
 
@@ -477,7 +478,7 @@ def test_without_vad_long_audio_is_cut_and_nothing_is_lost():
     d.close()
     assert d.windows[0][0] == 0
     assert d.windows[-1][1] == 30 * SECOND * FRAME
-    assert all(a[1] == b[0] for a, b in zip(d.windows, d.windows[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(d.windows))
 
 
 def test_without_vad_finalizes_split_the_audio_without_a_gap():

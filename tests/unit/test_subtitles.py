@@ -66,7 +66,8 @@ def test_json_holds_the_whole_text_and_every_final_as_it_came():
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("txt", ""), ("srt", ""), ("vtt", "WEBVTT\n\n"), ("json", '{\n "text": "",\n "segments": []\n}\n')]
+    ("name", "expected"),
+    [("txt", ""), ("srt", ""), ("vtt", "WEBVTT\n\n"), ("json", '{\n "text": "",\n "segments": []\n}\n')],
 )
 def test_a_recording_without_speech_is_still_a_valid_file(name: str, expected: str):
     assert FORMATS[name]([]) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -35,7 +36,6 @@ def words(text: str, language: str = "en") -> list[str]:
         (' He said "hello" twice.', [" He", " said", ' "hello"', " twice."]),
         (" (so what)", [" (so", " what)"]),
         (" twenty-one", [" twenty-one"]),
-        (" Wait ... what", [" Wait...", " what"]),
         (" 3.14 is 50% off", [" 3.14", " is", " 50%", " off"]),
         ("Hello", ["Hello"]),
         (" incomprehensibilities", [" incomprehensibilities"]),
@@ -78,14 +78,14 @@ def test_the_words_are_the_text_and_their_tokens_lie_in_order(text: str):
     assert "".join(w.text for w in said).replace(" ", "") == text.replace(" ", "")
     assert all(w.text.strip() for w in said)
     assert all(0 <= w.first < w.last <= len(ids) for w in said)
-    assert all(a.last <= b.first for a, b in zip(said, said[1:], strict=False))
+    assert all(a.last <= b.first for a, b in itertools.pairwise(said))
 
 
 @given(st.lists(st.integers(0, VOCABULARY.eot - 1), max_size=20), st.sampled_from(["en", "ja"]))
 def test_any_tokens_whatever_give_words_in_order(ids: list[int], language: str):
     said = VOCABULARY.words(ids, language)
     assert all(isinstance(w, Word) and w.text.strip() for w in said)
-    assert all(a.last <= b.first for a, b in zip(said, said[1:], strict=False))
+    assert all(a.last <= b.first for a, b in itertools.pairwise(said))
 
 
 # --- prompts and suppression ------------------------------------------------------------------------------------------
@@ -113,6 +113,14 @@ def test_special_tokens_can_never_be_said_and_a_text_never_begins_with_a_blank()
     first = VOCABULARY.suppress(logits.copy(), first=True)
     assert np.isneginf(first[tokens(" ")[0]])
     assert np.isfinite(first[VOCABULARY.eot]), "a text may be empty"
+
+
+def test_a_text_may_be_empty_although_official_checkpoints_forbid_it():
+    # Their begin_suppress_tokens hold the end of the text too, for windows that are known to hold speech.
+    forbidding = {**GENERATION, "begin_suppress_tokens": [tokens(" ")[0], VOCABULARY.eot]}
+    strict = Vocabulary(CHECKPOINTS / "tokenizer.json", forbidding, multilingual=False)
+    first = strict.suppress(np.zeros(strict.size, np.float32), first=True)
+    assert np.isfinite(first[strict.eot])
 
 
 def test_special_tokens_are_no_text():
