@@ -87,7 +87,8 @@ def export_whisper(
     dtype = "float16" if precision == "fp16" else "float32"
     idle = idle_s or triton_config.ENGINE_IDLE_S
     repository.mkdir(parents=True, exist_ok=True)
-    parts = {n: repository / f".{n}.part" for n in (engine, encoder)}
+    # beside the repository: Triton would take a half-written folder inside for a model
+    parts = {n: repository.resolve().with_name(f".{repository.resolve().name}.{n}.part") for n in (engine, encoder)}
     for part in parts.values():
         shutil.rmtree(part, ignore_errors=True)
         (part / "1").mkdir(parents=True)
@@ -110,6 +111,7 @@ def export_whisper(
     windows = window_lengths(checkpoint)
     parameters: dict[str, str | int] = {
         "encoder": encoder,
+        "encoder_batch": triton_config.ENCODER_BATCH,
         "windows_s": ",".join(map(str, windows)),
         "multilingual": "true" if is_multilingual(checkpoint) else "false",
         "max_rows": max_rows,

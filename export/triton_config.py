@@ -62,7 +62,10 @@ def silero_vad(max_sequences: int = 1024, idle_s: int = ENGINE_IDLE_S, name: str
     )
 
 
-def whisper_encoder(name: str, d_model: int, max_batch: int = 16) -> str:
+ENCODER_BATCH = 16
+
+
+def whisper_encoder(name: str, d_model: int, max_batch: int = ENCODER_BATCH) -> str:
     return _model(
         name,
         "onnxruntime",

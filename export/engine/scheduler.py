@@ -33,6 +33,10 @@ TOKENS_PER_SECOND = 12
 LONGEST_TEXT = 224  # tokens, half of Whisper's context, as in its reference
 
 
+class Cancelled(Exception):
+    """Nobody waits for the job's answer any more."""
+
+
 @dataclass
 class Hypothesis:
     """What a decode found. Word times are samples from the window's start; empty when words were not asked for."""
@@ -178,7 +182,9 @@ class Scheduler:
                 break
             if job is None:
                 return None
-            if not job.cancelled():
+            if job.cancelled():
+                job.done(Cancelled("cancelled while it waited"))
+            else:
                 jobs.append(job)
         return jobs
 

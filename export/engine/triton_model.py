@@ -48,7 +48,7 @@ class TritonPythonModel:
         providers = ["CPUExecutionProvider"]
         if args["model_instance_kind"] == "GPU":
             providers.insert(0, "CUDAExecutionProvider")
-        self.encoder = options["encoder"]
+        self.encoder, self.encoder_batch = options["encoder"], int(options["encoder_batch"])
         self.buckets = [round(float(s) * RATE) for s in options["windows_s"].split(",")]
         generation = json.loads((folder / "generation_config.json").read_text("utf-8"))
         self.vocabulary = Vocabulary(folder / "tokenizer.json", generation, multilingual=options["multilingual"] == "true")
@@ -85,7 +85,8 @@ class TritonPythonModel:
                 text = str(error) if isinstance(error, ValueError) else f"no stream {error}: send START first"
                 self._fail(sender, text, pb_utils.TritonError.INVALID_ARG)
         for group in windows.values():
-            self._encode(group)
+            for i in range(0, len(group), self.encoder_batch):
+                self._encode(group[i : i + self.encoder_batch])
         self._report()
 
     def _accept(self, request: Any, sender: Any, now: float, windows: dict[int, list[Any]]) -> None:
@@ -100,8 +101,8 @@ class TritonPythonModel:
             stream.clear()
             self._answer(sender, Hypothesis([], [], "", 0.0), 0, 0.0)
             return
+        stream.commit(_number(request, "commit"))  # first: a refused request must not leave its audio behind
         stream.append(pb_utils.get_input_tensor_by_name(request, "audio").as_numpy().reshape(-1).copy())
-        stream.commit(_number(request, "commit"))
         if stream.n_samples == 0:
             self._answer(sender, Hypothesis([], [], "", 0.0), 0, 0.0)
             return
@@ -143,6 +144,7 @@ class TritonPythonModel:
             if not final:
                 stream.last_tokens = result.tokens
             self._answer(sender, result, n_samples, encode_ms)
+            self._report()
 
         self.scheduler.submit(
             Job(hidden, n_samples, prompt, prefix, language, want_words=final, done=done, cancelled=sender.is_cancelled)

@@ -110,7 +110,12 @@ def _attach_punctuation(words: list[Word]) -> list[Word]:
     out: list[Word] = []
     for word in words:
         bare = word.text.strip()
-        if out and bare and all(c in string.punctuation or c in "。，！？：、…" for c in bare):
+        if (
+            out
+            and bare
+            and not word.text.startswith(" ")
+            and all(c in string.punctuation or c in "。，！？：、…" for c in bare)
+        ):
             out[-1] = Word(out[-1].text + word.text.lstrip(), out[-1].first, word.last)
         elif bare:
             out.append(word)

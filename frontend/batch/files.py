@@ -25,7 +25,9 @@ def read_audio(path: Path) -> tuple[Pcm, int]:
             rate = file.samplerate
             if not 8_000 <= rate <= 48_000:
                 raise soundfile.LibsndfileError(0)
-            samples = file.read(dtype="float32", always_2d=True).mean(axis=1)
+            samples = np.nan_to_num(file.read(dtype="float32", always_2d=True), nan=0.0, posinf=0.0, neginf=0.0).mean(axis=1)
+        if len(samples) == 0:
+            raise UnreadableAudio(f"{path.name} holds no audio")
         return np.clip(np.rint(samples * 32767), -32768, 32767).astype(np.int16), rate
     except (soundfile.LibsndfileError, TypeError, ValueError):
         return _with_ffmpeg(path), RATE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -50,7 +51,8 @@ def srt(finals: Sequence[Final]) -> str:
 
 
 def vtt(finals: Sequence[Final]) -> str:
-    return "WEBVTT\n\n" + "".join(f"{_clock(a, '.')} --> {_clock(b, '.')}\n{t}\n\n" for a, b, t in _cues(finals))
+    cues = ((_clock(a, "."), _clock(b, "."), html.escape(t, quote=False)) for a, b, t in _cues(finals))
+    return "WEBVTT\n\n" + "".join(f"{a} --> {b}\n{t}\n\n" for a, b, t in cues)
 
 
 FORMATS: dict[str, Callable[[Sequence[Final]], str]] = {"txt": text, "json": as_json, "srt": srt, "vtt": vtt}

@@ -30,6 +30,8 @@ class Authenticator:
                 raise Unauthorized(
                     "no API keys are set, so only clients on this machine are served; set VOICEFORGE_API_KEYS"
                 )
+            if not _is_local_name(host):
+                raise Unauthorized("without API keys this server is reached as localhost only; set VOICEFORGE_API_KEYS")
             if origin is not None and _site(origin) != host:
                 raise Unauthorized(
                     "a page of another site may not use this server without an API key; set VOICEFORGE_API_KEYS"
@@ -53,6 +55,15 @@ def _site(origin: str) -> str | None:
 def _bearer(header: str | None) -> str | None:
     scheme, _, key = (header or "").partition(" ")
     return key.strip() if scheme.lower() in {"token", "bearer"} else None
+
+
+def _is_local_name(host: str | None) -> bool:
+    """Guards against pages that make their own name point to this machine (DNS rebinding)."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    return name == "localhost" or name.endswith(".localhost") or _is_loopback(name)
 
 
 def _is_loopback(peer: str) -> bool:

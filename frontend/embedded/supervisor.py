@@ -77,7 +77,8 @@ class EmbeddedTriton:
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process else None
+        """Of tritonserver itself."""
+        return next((p.pid for p in _family(self._process) if p.name().startswith("tritonserver")), None)
 
     @property
     def healthy(self) -> bool:
@@ -209,7 +210,9 @@ class EmbeddedTriton:
                 log.error("%s", self._reason())
             failures = 0
             if not died:
-                _kill_group(self.pid)  # a server with a dead stub does not stop when asked
+                _kill_group(
+                    self._process.pid if self._process else None
+                )  # a server with a dead stub does not stop when asked
             await self._end_process()
             try:
                 await self._launch()
@@ -228,7 +231,7 @@ class EmbeddedTriton:
         deadline = time.monotonic() + self._timing.interval
         while time.monotonic() < deadline:
             try:
-                async with asyncio.timeout(0.5):
+                async with asyncio.timeout(1.0):
                     await self._process.wait()
                 return True
             except TimeoutError:
@@ -240,17 +243,19 @@ class EmbeddedTriton:
         """False when a Python stub of the server has died: Triton does not restart it and goes on saying ready."""
         if self._process is None:
             return False
-        expected = sum(1 for p in self._repository.iterdir() if (p / "config.pbtxt").exists() and not p.name.startswith("."))
-        return _count_stubs(self._process.pid) >= expected
+        expected = sum((p / "config.pbtxt").exists() for p in self._repository.iterdir())
+        return len(_family(self._process)) >= 1 + expected
 
 
-def _count_stubs(server: int) -> int:
-    """Living children of the server."""
+def _family(launcher: asyncio.subprocess.Process | None) -> list[psutil.Process]:
+    """The living processes below the launcher: the server and a stub for each model."""
+    if launcher is None:
+        return []
     try:
-        children = psutil.Process(server).children()
-        return sum(child.status() != psutil.STATUS_ZOMBIE for child in children)
+        below = psutil.Process(launcher.pid).children(recursive=True)
+        return [p for p in below if p.status() != psutil.STATUS_ZOMBIE]
     except psutil.NoSuchProcess:
-        return 0
+        return []
 
 
 def _kill_group(pid: int | None) -> None:

@@ -36,6 +36,8 @@ class AsrStream(Protocol):
 
 
 class Engine(Protocol):
+    """Making a stream holds nothing on the engine's side; its first request does."""
+
     def vad_stream(self) -> VadStream: ...
 
     def asr_stream(self, model: str, language: str) -> AsrStream:

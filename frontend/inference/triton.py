@@ -32,7 +32,7 @@ Tensors = dict[str, npt.NDArray[Any]]
 
 VAD_MODEL = "silero_vad"
 ASR_PREFIX = "whisper_"
-_BROKEN_SEQUENCE = ("must specify the START flag", "send START first", "was not found")
+_BROKEN_SEQUENCE = ("must specify the START flag", "send START first", "was not found", "is not healthy")
 _AWAY = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN")
 
 

@@ -1,0 +1,62 @@
+"""Requests to the models of a Triton, with every flag and input in the test's hands."""
+
+from __future__ import annotations
+
+import re
+import urllib.request
+
+import numpy as np
+
+from frontend.inference.triton import Tensors, TritonAsrStream, TritonEngine
+from frontend.speech.events import Decode, Hypothesis, RunAsr
+
+OUTPUTS = (*TritonAsrStream.OUTPUTS, "window_samples")
+NOTHING = np.zeros(0, np.int16)
+
+
+async def asr(
+    engine: TritonEngine,
+    sequence: int,
+    command: Decode,
+    audio: np.ndarray = NOTHING,
+    *,
+    start: bool = False,
+    end: bool = False,
+    commit: int | None = None,
+) -> Tensors:
+    """One request of `whisper_nano`."""
+    inputs = {"audio": audio[None], "command": np.array([[command]], np.int32)}
+    if commit is not None:
+        inputs["commit"] = np.array([[commit]], np.int32)
+    return await engine.infer("whisper_nano", inputs, OUTPUTS, sequence, start=start, end=end)
+
+
+async def vad(
+    engine: TritonEngine, sequence: int, audio: np.ndarray, *, start: bool = False, end: bool = False
+) -> np.ndarray:
+    """One request of `silero_vad`: the probability of each frame."""
+    found = await engine.infer("silero_vad", {"audio": audio[None]}, ["probabilities"], sequence, start=start, end=end)
+    return found["probabilities"].reshape(-1)
+
+
+def tokens(answer: Tensors) -> list[int]:
+    return answer["tokens"].reshape(-1).tolist()
+
+
+def text(answer: Tensors) -> str:
+    return answer["text"].reshape(-1)[0].decode()
+
+
+async def final(engine: TritonEngine, audio: np.ndarray) -> Hypothesis:
+    """A window in one request of a stream of its own."""
+    stream = engine.asr_stream("nano", "en")
+    result = await stream.decode(RunAsr(Decode.FINAL, 0, 0, len(audio)), audio)
+    await stream.close()
+    return result
+
+
+def metric(url: str, name: str) -> float:
+    """The sum of a metric's samples over its labels."""
+    with urllib.request.urlopen(url, timeout=10) as response:
+        lines = response.read().decode().splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}[ {{]", line))

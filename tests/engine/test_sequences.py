@@ -1,0 +1,345 @@
+"""What Triton keeps of a stream: the VAD's LSTM, the audio window, the committed tokens; each stream its own."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from frontend.errors import EngineRejected, EngineUnavailable
+from frontend.inference.triton import TritonEngine
+from frontend.speech.events import Decode, Hypothesis, RunAsr
+from tests.engine.client import NOTHING, asr, final, text, tokens, vad
+from tests.export.checkpoints import local_session
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+FRAME = 512
+LONGEST = 12 * 16_000
+
+
+def same(a: Hypothesis, b: Hypothesis) -> None:
+    """Equal but for timings and float noise: a batch of another size sums in another order."""
+    assert (a.text, a.tokens) == (b.text, b.tokens)
+    assert [(w.text, w.start, w.end) for w in a.words] == [(w.text, w.start, w.end) for w in b.words]
+    np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-3)
+    np.testing.assert_allclose(a.no_speech_probability, b.no_speech_probability, atol=1e-3)
+
+
+def cut(audio: np.ndarray, seed: int, frames: int = 12) -> list[np.ndarray]:
+    """Random pieces of whole frames."""
+    r = np.random.default_rng(seed)
+    pieces, at = [], 0
+    while at < len(audio):
+        n = int(r.integers(1, frames + 1)) * FRAME
+        pieces.append(audio[at : at + n])
+        at += n
+    return pieces
+
+
+# --- VAD ----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_vad_in_pieces_hears_what_it_hears_at_once_on_this_machine(engine, spoken, repository: Path):
+    local = local_session(repository / "silero_vad" / "1" / "model.onnx")
+    zeros = {f"state_{n}": np.zeros((1, size), np.float32) for n, size in (("c", 128), ("context", 64), ("h", 128))}
+    for seed, audio in enumerate(spoken[:3]):
+        (expected,) = local.run(["probabilities"], {"audio": audio[None], **zeros})
+        stream = engine.vad_stream()
+        found = [p for piece in cut(audio, seed) for p in await stream.probabilities(piece)]
+        await stream.close()
+        np.testing.assert_allclose(found, expected[0], atol=1e-5)
+        assert max(found) > 0.9
+
+
+async def test_start_empties_the_vad_state(engine: TritonEngine, spoken):
+    audio, sequence = spoken[0], engine.next_id()
+    first = await vad(engine, sequence, audio, start=True)
+    goes_on = await vad(engine, sequence, audio)
+    again = await vad(engine, sequence, audio, start=True, end=True)
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(goes_on[:10] - first[:10]).max() > 1e-3  # there was a state to empty
+
+
+# --- windows ------------------------------------------------------------------------------------------------------
+
+
+async def test_partials_and_a_final_of_growing_audio_end_as_one_final_of_the_whole(engine: TritonEngine, spoken):
+    for audio in spoken:
+        stream = engine.asr_stream("nano", "en")
+        for part in (0.3, 0.6, 0.6, 0.9):
+            n = round(len(audio) * part)
+            await stream.decode(RunAsr(Decode.PARTIAL, 0, 0, n), audio[:n])
+        found = await stream.decode(RunAsr(Decode.FINAL, 0, 0, len(audio)), audio)
+        await stream.close()
+        same(found, await final(engine, audio))
+        assert found.words
+
+
+async def test_only_new_audio_is_sent_and_the_window_grows_by_it(engine: TritonEngine, spoken):
+    audio, sequence = spoken[0], engine.next_id()
+    sizes = []
+    for i, begin in enumerate((0, 5_000, 20_000)):
+        end = (5_000, 20_000, 20_000)[i]
+        answer = await asr(engine, sequence, Decode.PARTIAL, audio[begin:end], start=i == 0)
+        sizes.append(int(answer["window_samples"].reshape(-1)[0]))
+    assert sizes == [5_000, 20_000, 20_000]
+    await asr(engine, sequence, Decode.RESET, end=True)
+
+
+async def test_a_final_empties_the_window_and_the_next_segment_starts_clean(engine: TritonEngine, spoken):
+    stream = engine.asr_stream("nano", "en")
+    for segment, audio in enumerate(spoken):
+        start = segment * 1_000_000
+        run = RunAsr(Decode.PARTIAL, segment, start, start + len(audio) // 2)
+        await stream.decode(run, audio[: len(audio) // 2])
+        found = await stream.decode(RunAsr(Decode.FINAL, segment, start, start + len(audio)), audio)
+        same(found, await final(engine, audio))
+    await stream.close()
+
+
+async def test_a_window_that_starts_later_replaces_the_one_before(engine: TritonEngine, spoken):
+    """As after a speculative decode that was thrown away: START empties the stream."""
+    first, second = spoken[0], spoken[1]
+    stream = engine.asr_stream("nano", "en")
+    await stream.decode(RunAsr(Decode.PARTIAL, 0, 0, len(first)), first)
+    found = await stream.decode(RunAsr(Decode.FINAL, 0, 100_000, 100_000 + len(second)), second)
+    same(found, await final(engine, second))
+    shorter = second[: len(second) // 2]
+    await stream.decode(RunAsr(Decode.PARTIAL, 1, 0, len(second)), second)
+    found = await stream.decode(RunAsr(Decode.FINAL, 1, 0, len(shorter)), shorter)
+    same(found, await final(engine, shorter))
+    await stream.close()
+
+
+async def test_start_empties_the_window_of_an_id_that_is_running(engine: TritonEngine, spoken):
+    sequence = engine.next_id()
+    await asr(engine, sequence, Decode.PARTIAL, spoken[0], start=True)
+    answer = await asr(engine, sequence, Decode.FINAL, spoken[1], start=True, end=True)
+    assert int(answer["window_samples"].reshape(-1)[0]) == len(spoken[1])
+    assert text(answer) == (await final(engine, spoken[1])).text
+
+
+async def test_reset_empties_window_and_committed_tokens(engine: TritonEngine, spoken):
+    sequence = engine.next_id()
+    first = await asr(engine, sequence, Decode.PARTIAL, spoken[0], start=True)
+    await asr(engine, sequence, Decode.PARTIAL, commit=len(tokens(first)))
+    answer = await asr(engine, sequence, Decode.RESET)
+    assert tokens(answer) == []
+    assert int(answer["window_samples"].reshape(-1)[0]) == 0
+    nothing = await asr(engine, sequence, Decode.FINAL)
+    assert (tokens(nothing), text(nothing)) == ([], "")
+    other = await asr(engine, sequence, Decode.FINAL, spoken[1], end=True)
+    assert tokens(other) == list((await final(engine, spoken[1])).tokens)
+
+
+async def test_a_final_of_no_audio_at_all_is_empty(engine: TritonEngine):
+    found = await final(engine, NOTHING)
+    assert (found.text, found.tokens, found.words) == ("", (), ())
+
+
+# --- committed tokens ---------------------------------------------------------------------------------------------
+
+
+async def test_committed_tokens_stay_the_beginning_of_every_later_hypothesis(engine: TritonEngine, spoken):
+    """A hypothesis of too little audio is mostly wrong; committed, it must stay nevertheless."""
+    changed = 0
+    for audio in spoken:
+        early = len(audio) // 3
+        sequence = engine.next_id()
+        guess = tokens(await asr(engine, sequence, Decode.PARTIAL, audio[:early], start=True))
+        later = tokens(await asr(engine, sequence, Decode.PARTIAL, audio[early : 2 * early], commit=len(guess)))
+        ended = tokens(await asr(engine, sequence, Decode.FINAL, audio[2 * early :], end=True))
+        assert later[: len(guess)] == guess
+        assert ended[: len(guess)] == guess
+        changed += list((await final(engine, audio)).tokens)[: len(guess)] != guess
+    assert changed > 0, "no guess was wrong: this test shows nothing"
+
+
+async def test_a_final_of_committed_tokens_has_their_words_times_and_probabilities(engine: TritonEngine, spoken):
+    audio, sequence = spoken[3], engine.next_id()
+    half = len(audio) // 2
+    guess = tokens(await asr(engine, sequence, Decode.PARTIAL, audio[:half], start=True))
+    answer = await asr(engine, sequence, Decode.FINAL, audio[half:], commit=len(guess), end=True)
+    assert len(answer["token_logprobs"].reshape(-1)) == len(tokens(answer))
+    words = [w.decode() for w in answer["words"].reshape(-1)]
+    assert "".join(words).strip() == text(answer).strip()
+    times = answer["word_times"].reshape(-1, 2)
+    assert len(times) == len(words) == len(answer["word_probabilities"].reshape(-1))
+    assert (np.diff(times.reshape(-1)) >= 0).all()
+    assert times.max() <= len(audio)
+
+
+async def test_a_commit_is_forgotten_after_the_final(engine: TritonEngine, spoken):
+    sequence = engine.next_id()
+    guess = tokens(await asr(engine, sequence, Decode.PARTIAL, spoken[0], start=True))
+    await asr(engine, sequence, Decode.FINAL, commit=len(guess))
+    second = tokens(await asr(engine, sequence, Decode.FINAL, spoken[1], end=True))
+    assert second == list((await final(engine, spoken[1])).tokens)
+
+
+async def test_a_commit_beyond_the_last_hypothesis_is_refused_and_changes_nothing(engine: TritonEngine, spoken):
+    audio, sequence = spoken[0], engine.next_id()
+    half = len(audio) // 2
+    await asr(engine, sequence, Decode.PARTIAL, audio[:half], start=True)
+    with pytest.raises(EngineRejected, match="cannot commit 999 tokens"):
+        await asr(engine, sequence, Decode.PARTIAL, audio[half:], commit=999)
+    again = await asr(engine, sequence, Decode.FINAL, audio[half:], end=True)
+    assert int(again["window_samples"].reshape(-1)[0]) == len(audio)
+    assert tokens(again) == list((await final(engine, audio)).tokens)
+
+
+# --- refusals -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_request_without_start_finds_no_stream(engine: TritonEngine, spoken):
+    with pytest.raises(EngineUnavailable):
+        await vad(engine, engine.next_id(), spoken[0])
+    with pytest.raises(EngineUnavailable):
+        await asr(engine, engine.next_id(), Decode.PARTIAL, spoken[0])
+
+
+async def test_a_client_whose_sequence_is_gone_recovers_by_itself(engine: TritonEngine, spoken):
+    audio = spoken[0]
+    stream = engine.asr_stream("nano", "en")
+    half = len(audio) // 2
+
+    async def lose_it() -> None:
+        await asr(engine, stream._sequence._id, Decode.RESET, end=True)
+
+    await stream.decode(RunAsr(Decode.PARTIAL, 0, 0, half), audio[:half])
+    await lose_it()
+    with pytest.raises(EngineUnavailable):  # a partial is not worth waiting for
+        await stream.decode(RunAsr(Decode.PARTIAL, 0, 0, len(audio)), audio)
+    partial = await stream.decode(RunAsr(Decode.PARTIAL, 0, 0, len(audio)), audio)
+    await lose_it()
+    found = await stream.decode(RunAsr(Decode.FINAL, 0, 0, len(audio)), audio)  # a final is
+    await stream.close()
+    assert partial.tokens == found.tokens
+    same(found, await final(engine, audio))
+
+
+async def test_a_vad_stream_whose_sequence_is_gone_goes_on_warm(engine: TritonEngine, spoken):
+    audio = np.concatenate([spoken[0], spoken[1]])
+    stream, undisturbed = engine.vad_stream(), engine.vad_stream()
+    middle = len(audio) // FRAME // 2 * FRAME
+    await stream.probabilities(audio[:middle])
+    await vad(engine, stream._sequence._id, audio[:FRAME], end=True)
+    found = await stream.probabilities(audio[middle:])
+    expected = (await undisturbed.probabilities(audio))[middle // FRAME :]
+    await stream.close()
+    await undisturbed.close()
+    assert len(found) == len(expected)
+    np.testing.assert_allclose(found, expected, atol=0.1)  # one second of warm-up stands for all that was heard
+
+
+async def test_more_audio_than_the_longest_window_is_refused_and_the_window_stays(engine: TritonEngine, spoken):
+    audio, sequence = spoken[0], engine.next_id()
+    await asr(engine, sequence, Decode.PARTIAL, audio, start=True)
+    with pytest.raises(EngineRejected, match=r"would exceed 12 s: send a final or a reset first"):
+        await asr(engine, sequence, Decode.PARTIAL, np.zeros(LONGEST, np.int16))
+    answer = await asr(engine, sequence, Decode.FINAL, end=True)
+    assert int(answer["window_samples"].reshape(-1)[0]) == len(audio)
+    assert tokens(answer) == list((await final(engine, audio)).tokens)
+
+
+async def test_a_client_that_asked_for_too_long_a_window_can_go_on(engine: TritonEngine, spoken):
+    stream, audio = engine.asr_stream("nano", "en"), spoken[0]
+    await stream.decode(RunAsr(Decode.PARTIAL, 0, 0, len(audio)), audio)
+    longer = np.concatenate([audio, np.zeros(LONGEST, np.int16)])
+    with pytest.raises(EngineRejected, match="would exceed"):
+        await stream.decode(RunAsr(Decode.FINAL, 0, 0, len(longer)), longer)
+    same(await stream.decode(RunAsr(Decode.FINAL, 1, 0, len(audio)), audio), await final(engine, audio))
+    await stream.close()
+
+
+async def test_a_window_exactly_as_long_as_the_longest_is_taken(engine: TritonEngine, spoken):
+    audio = np.resize(np.concatenate(spoken), LONGEST)
+    assert (await final(engine, audio)).tokens
+
+
+async def test_an_unknown_command_is_refused_by_name(engine: TritonEngine):
+    with pytest.raises(EngineRejected, match="command 9 is not"):
+        await asr(engine, engine.next_id(), 9, start=True, end=True)  # type: ignore[arg-type]
+
+
+# --- many at once -------------------------------------------------------------------------------------------------
+
+
+async def test_two_interleaved_vad_streams_do_not_mix(engine: TritonEngine, spoken):
+    a, b = (engine.vad_stream() for _ in range(2))
+    n = min(len(spoken[0]), len(spoken[1]))
+    found: tuple[list[float], list[float]] = ([], [])
+    for i in range(0, n, 2 * FRAME):
+        found[0].extend(await a.probabilities(spoken[0][i : i + 2 * FRAME]))
+        found[1].extend(await b.probabilities(spoken[1][i : i + 2 * FRAME]))
+    await asyncio.gather(a.close(), b.close())
+    for stream in range(2):
+        alone = await vad(engine, engine.next_id(), spoken[stream], start=True, end=True)
+        size = min(len(alone), len(found[stream]))
+        np.testing.assert_allclose(found[stream][:size], alone[:size], atol=1e-5)
+
+
+async def test_more_windows_at_once_than_the_encoder_takes_in_a_batch_are_all_decoded(engine: TritonEngine, spoken):
+    audio = spoken[0][: 30 * FRAME]
+    streams = [engine.asr_stream("nano", "en") for _ in range(40)]
+    run = RunAsr(Decode.PARTIAL, 0, 0, len(audio))
+    found = await asyncio.gather(*(s.decode(run, audio) for s in streams))
+    await asyncio.gather(*(s.close() for s in streams))
+    assert len({h.tokens for h in found}) == 1
+
+
+async def test_finals_of_different_window_lengths_at_once_have_their_words(engine: TritonEngine, spoken):
+    """The decode batch is as wide as its longest window; word times need each row's own."""
+    audio = [np.resize(np.concatenate(spoken[i:]), n * 16_000) for i, n in enumerate((1, 2, 4, 6, 11))]
+    alone = [await final(engine, a) for a in audio]
+    together = await asyncio.gather(*(final(engine, a) for a in audio))
+    for found, expected in zip(together, alone, strict=True):
+        same(found, expected)
+        assert found.words
+
+
+N_STREAMS = 50
+
+
+def of_its_own(spoken: list[np.ndarray], i: int) -> np.ndarray:
+    """Some second and a half that no other stream has."""
+    whole = np.concatenate(spoken)
+    n = (40 + i % 7) * FRAME
+    begin = i * (len(whole) - n) // N_STREAMS // FRAME * FRAME
+    return whole[begin : begin + n]
+
+
+async def listen(engine: TritonEngine, audio: np.ndarray, seed: int) -> tuple[list[float], list[Hypothesis]]:
+    """A session: VAD and partials side by side in random pieces, then a final."""
+    heard, asr_stream = engine.vad_stream(), engine.asr_stream("nano", "en")
+    probabilities: list[float] = []
+    hypotheses: list[Hypothesis] = []
+
+    async def watch() -> None:
+        for piece in cut(audio, seed, 8):
+            probabilities.extend(await heard.probabilities(piece))
+        await heard.close()
+
+    async def write() -> None:
+        for n in (len(audio) // 2, len(audio)):
+            hypotheses.append(await asr_stream.decode(RunAsr(Decode.PARTIAL, 0, 0, n), audio[:n]))
+        hypotheses.append(await asr_stream.decode(RunAsr(Decode.FINAL, 0, 0, len(audio)), audio))
+        await asr_stream.close()
+
+    await asyncio.gather(watch(), write())
+    return probabilities, hypotheses
+
+
+async def test_fifty_streams_at_once_hear_exactly_what_each_hears_alone(engine: TritonEngine, spoken):
+    audio = [of_its_own(spoken, i) for i in range(N_STREAMS)]
+    assert len({a.tobytes() for a in audio}) == N_STREAMS
+    alone = [await listen(engine, a, seed) for seed, a in enumerate(audio)]
+    together = await asyncio.gather(*(listen(engine, a, seed) for seed, a in enumerate(audio)))
+    assert len({h[-1].text for _, h in alone}) > N_STREAMS // 3  # streams that were mixed up would show
+    for (found_vad, found), (expected_vad, expected) in zip(together, alone, strict=True):
+        np.testing.assert_allclose(found_vad, expected_vad, atol=1e-5)
+        for one, other in zip(found, expected, strict=True):
+            same(one, other)

@@ -1,0 +1,225 @@
+"""What an export leaves in the model repository: whole models, their manifest, never half a model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+import safetensors.numpy
+
+from export import manifest
+from export.checkpoint import CheckpointError, open_checkpoint
+from export.repository import CHECKPOINTS, export_silero, export_whisper, is_multilingual, model_name, window_lengths
+from tests.conftest import ROOT
+from tests.export.checkpoints import config, killed_half_way, random_whisper, save, toy
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(random_whisper(toy()), tmp_path_factory.mktemp("checkpoint") / "whisper-toy")
+
+
+@pytest.fixture
+def checkpoint(saved: Path, tmp_path: Path) -> Path:
+    """A copy that a test may spoil."""
+    return shutil.copytree(saved, tmp_path / "whisper-toy")
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "models"
+
+
+def snapshot(repository: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(repository)): p.read_bytes() for p in repository.rglob("*") if p.is_file()}
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "frontend", "models", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "300"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+# --- names and windows --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("openai/whisper-base.en", "base.en"),
+        ("openai/whisper-large-v3-turbo", "large-v3-turbo"),
+        ("distil-whisper/distil-small.en", "distil-small.en"),
+        ("/data/my checkpoints/whisper_mine/", "mine"),
+        ("/data/my whisper", "my-whisper"),
+        ("nano", "nano"),
+    ],
+)
+def test_a_model_is_named_after_the_last_part_of_its_source(source: str, name: str):
+    assert model_name(source) == name
+
+
+def test_a_checkpoint_in_the_working_directory_is_named_after_its_folder(
+    checkpoint: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(checkpoint)
+    assert export_whisper(".", target) == "toy"
+
+
+def test_only_a_checkpoint_that_declares_it_gets_windows_under_thirty_seconds(checkpoint: Path):
+    assert window_lengths(open_checkpoint(str(checkpoint))) == [30]
+    (checkpoint / "voiceforge.json").write_text('{"windows_s": [2, 6]}')
+    assert window_lengths(open_checkpoint(str(checkpoint))) == [2, 6]
+    assert max(window_lengths(open_checkpoint(str(CHECKPOINTS)))) == 12
+
+
+@pytest.mark.parametrize(("vocabulary", "multilingual"), [(51_864, False), (51_865, True), (51_866, True)])
+def test_an_official_vocabulary_tells_whether_prompts_name_a_language(vocabulary: int, multilingual: bool, tmp_path):
+    shape = config(32, (1, 1), 2, vocabulary=vocabulary)
+    assert is_multilingual(open_checkpoint(str(save(random_whisper(shape), tmp_path / "whisper")))) is multilingual
+
+
+# --- what is written ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_an_export_holds_valid_graphs_and_nothing_else(precision: str, saved: Path, target: Path):
+    assert export_whisper(str(saved), target, precision=precision) == "toy"
+    assert sorted(snapshot(target)) == [
+        "manifest.json",
+        "whisper_toy/1/cross.onnx",
+        "whisper_toy/1/decoder.onnx",
+        "whisper_toy/1/generation_config.json",
+        "whisper_toy/1/model.py",
+        "whisper_toy/1/tokenizer.json",
+        "whisper_toy/1/whisper_engine/__init__.py",
+        "whisper_toy/1/whisper_engine/alignment.py",
+        "whisper_toy/1/whisper_engine/scheduler.py",
+        "whisper_toy/1/whisper_engine/vocabulary.py",
+        "whisper_toy/1/whisper_engine/windows.py",
+        "whisper_toy/config.pbtxt",
+        "whisper_toy_encoder/1/model.onnx",
+        "whisper_toy_encoder/config.pbtxt",
+    ]
+    for path in target.rglob("*.onnx"):
+        onnx.checker.check_model(str(path), full_check=precision != "int8")  # int8 has operators of onnxruntime's own
+    assert manifest.read(target)["models"]["toy"]["precision"] == precision
+
+
+def test_fp16_halves_the_weights_and_int8_makes_them_smaller_still(saved: Path, tmp_path: Path):
+    sizes = {}
+    for precision in ("fp32", "fp16", "int8"):
+        export_whisper(str(CHECKPOINTS), tmp_path / precision, precision=precision, name="m")
+        sizes[precision] = (tmp_path / precision / "whisper_m_encoder" / "1" / "model.onnx").stat().st_size
+    assert 0.45 < sizes["fp16"] / sizes["fp32"] < 0.6
+    assert sizes["int8"] < sizes["fp32"] / 2
+
+
+def test_an_unknown_precision_is_refused_before_anything_is_written(saved: Path, target: Path):
+    with pytest.raises(ValueError, match="'int4' is not one of fp32, fp16, int8"):
+        export_whisper(str(saved), target, precision="int4")
+    assert not target.exists()
+
+
+# --- manifest -----------------------------------------------------------------------------------------------------
+
+
+def test_the_manifest_says_what_a_model_was_made_from(saved: Path, target: Path):
+    export_whisper(str(saved), target)
+    export_silero(target)
+    models = manifest.read(target)["models"]
+    assert set(models) == {"toy", "silero_vad"}
+    entry = models["toy"]
+    assert entry["source"] == "whisper-toy"
+    assert entry["source_sha256"]["model.safetensors"] == manifest.sha256(saved / "model.safetensors")
+    assert entry["kind"] == "whisper"
+    assert entry["windows_s"] == [30]
+    assert entry["versions"]["numpy"].startswith("1.")
+    for file, digest in entry["sha256"].items():
+        assert manifest.sha256(target / file) == digest
+    assert models["silero_vad"]["source"].startswith("faster-whisper/silero_vad_v")
+
+
+def test_changed_and_missing_files_are_found_by_their_hashes(saved: Path, target: Path):
+    export_whisper(str(saved), target)
+    assert manifest.changed(target, "toy") == []
+    with (target / "whisper_toy" / "1" / "decoder.onnx").open("ab") as file:
+        file.write(b"!")
+    (target / "whisper_toy_encoder" / "config.pbtxt").unlink()
+    assert sorted(manifest.changed(target, "toy")) == ["whisper_toy/1/decoder.onnx", "whisper_toy_encoder/config.pbtxt"]
+
+
+def test_exporting_again_replaces_one_entry_and_leaves_the_others(saved: Path, target: Path):
+    export_whisper(str(saved), target)
+    export_whisper(str(saved), target, name="other")
+    before = manifest.read(target)["models"]
+    export_whisper(str(saved), target, precision="int8")
+    after = manifest.read(target)["models"]
+    assert after["other"] == before["other"]
+    assert after["toy"]["precision"] == "int8"
+    assert manifest.changed(target, "toy") == manifest.changed(target, "other") == []
+
+
+# --- half models --------------------------------------------------------------------------------------------------
+
+
+def _without_the_last_decoder_weight(checkpoint: Path) -> None:
+    content = safetensors.numpy.load_file(checkpoint / "model.safetensors")
+    del content["model.decoder.layer_norm.weight"]
+    safetensors.numpy.save_file(content, checkpoint / "model.safetensors")
+
+
+def test_a_failed_export_leaves_no_half_model(checkpoint: Path, target: Path):
+    _without_the_last_decoder_weight(checkpoint)
+    with pytest.raises(CheckpointError):
+        export_whisper(str(checkpoint), target)
+    assert not list(target.glob("whisper_*"))
+    assert manifest.read(target)["models"] == {}
+
+
+def test_a_failed_export_leaves_the_model_that_was_there(checkpoint: Path, target: Path):
+    export_whisper(str(checkpoint), target)
+    before = snapshot(target)
+    _without_the_last_decoder_weight(checkpoint)
+    with pytest.raises(CheckpointError):
+        export_whisper(str(checkpoint), target, precision="int8")
+    after = snapshot(target)
+    assert {k: v for k, v in after.items() if not k.startswith(".")} == before  # the rest is no model
+    assert manifest.changed(target, "toy") == []
+
+
+def test_an_export_killed_half_way_leaves_no_half_model_and_the_next_one_succeeds(target: Path):
+    killed_half_way(target)
+    assert not list(target.glob("whisper_*"))
+    assert manifest.read(target)["models"] == {}
+    export_whisper(str(CHECKPOINTS), target, name="nano")
+    assert manifest.changed(target, "nano") == []
+    assert {p.name for p in target.iterdir()} == {"manifest.json", "whisper_nano", "whisper_nano_encoder"}
+
+
+def test_a_truncated_weights_file_is_one_line_on_the_command_line(checkpoint: Path, target: Path):
+    path = checkpoint / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+    done = command("export", str(checkpoint), "--model-repository", str(target))
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "Traceback" not in said
+    assert "model.safetensors" in said
+
+
+def test_a_folder_without_a_checkpoint_is_one_line_on_the_command_line(tmp_path: Path, target: Path):
+    (tmp_path / "empty").mkdir()
+    done = command("export", str(tmp_path / "empty"), "--model-repository", str(target))
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "Traceback" not in said
+    assert "config.json, tokenizer.json missing" in said
