@@ -33,7 +33,7 @@ def synthesise(work: Work = WORK, n: int = 60_000, workers: int = 2, seed: int =
 @app.command()
 def train(
     work: Work = WORK,
-    steps: int = 9000,
+    steps: int = 6700,
     seed: int = 1,
     threads: int = 2,
     recorded: Annotated[list[Path] | None, typer.Option(help="Folders with audio and transcripts.tsv, real speech.")] = None,

@@ -30,10 +30,10 @@ log = logging.getLogger(__name__)
 class Plan:
     """The numbers of a run. `steps` is the end of the decay."""
 
-    steps: int = 12_000
+    steps: int = 6_700
     warmup: int = 300
-    decay: float = 0.3
-    peak: float = 1.5e-3
+    decay: float = 0.35
+    peak: float = 1.4e-3
     vocab: int = 1536
     dropout: float = 0.0  # hours on two cores underfit: regularisation only slows them
     seed: int = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -68,6 +69,29 @@ def test_more_jobs_than_rows_are_all_answered_alike(submit: Submit):
     assert found[-1].queue_ms > found[0].queue_ms  # it waited for a row
 
 
+def test_rows_of_shorter_windows_that_join_a_batch_of_a_longer_one_have_the_words_they_have_alone(
+    submit: Submit, scheduler: Scheduler, window
+):
+    """And the other way round: the batch is as wide as its longest window, at any moment."""
+    hidden = window[0]
+    long, short = np.concatenate([hidden, np.zeros_like(hidden)]), hidden
+    alone = [submit(hidden=h).get(timeout=30) for h in (long, short)]
+    for first, second in ((0, 1), (1, 0)):
+        before = scheduler.n_steps
+        one = submit(hidden=(long, short)[first])
+        while scheduler.n_steps == before and one.empty():
+            time.sleep(0)
+        other = submit(hidden=(long, short)[second])
+        for answers, expected in ((one, alone[first]), (other, alone[second])):
+            found = answers.get(timeout=30)
+            assert isinstance(found, Hypothesis), found
+            assert (found.tokens, found.words, found.word_times) == (
+                expected.tokens,
+                expected.words,
+                expected.word_times,
+            )
+
+
 def test_a_job_cancelled_while_it_waits_is_answered_too(submit: Submit):
     """Whoever holds its request can let it go only then: an unanswered one leaks in Triton."""
     running = [submit() for _ in range(4)]
@@ -91,6 +115,22 @@ def test_a_job_that_cannot_be_run_fails_alone_in_time_and_the_thread_lives_on(su
     assert isinstance(broken.get(timeout=30), Exception)
     assert scheduler.alive
     assert isinstance(submit().get(timeout=30), Hypothesis)
+
+
+def test_an_answer_that_cannot_be_delivered_harms_no_other_job(
+    submit: Submit, scheduler: Scheduler, vocabulary: Vocabulary, window
+):
+    """What goes wrong at the end of one row is that row's own."""
+
+    def fails(_: object) -> None:
+        raise RuntimeError("nobody takes it")
+
+    hidden, n = window
+    scheduler.submit(Job(hidden, n, vocabulary.prompt(), [], "en", want_words=True, done=fails))
+    answers = [submit() for _ in range(3)]
+    for found in (a.get(timeout=30) for a in answers):
+        assert isinstance(found, Hypothesis), found
+    assert scheduler.alive
 
 
 def test_each_job_is_answered_exactly_once(submit: Submit):
