@@ -116,7 +116,7 @@ def main() -> None:
         [sys.executable, "-m", "frontend", "serve", "--model", "nano", "--port", str(port)], env=environment
     )
     try:
-        _wait(port)
+        _wait(server, port)
         url = f"ws://127.0.0.1:{port}/ws/v1/transcribe"
         memory = idle_memory(url, server.pid, 150)
         rows: list[dict[str, Any]] = []
@@ -145,9 +145,9 @@ def main() -> None:
         server.wait(40)
 
 
-def _wait(port: int) -> None:
+def _wait(server: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and server.poll() is None:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
                 return

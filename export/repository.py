@@ -38,9 +38,9 @@ def up_to_date(repository: Path, name: str, *, precision: str | None = None, fol
     `folder` is the local checkpoint that it was made from, if there is one: it must not have changed since.
     """
     entry = manifest.read(repository)["models"].get(name)
-    if entry is None or entry["exporter"] != exporter_version() or (precision and entry.get("precision") != precision):
+    if entry is None or entry.get("exporter") != exporter_version() or (precision and entry.get("precision") != precision):
         return False
-    if folder and open_checkpoint(str(folder)).hashes() != entry["source_sha256"]:
+    if folder and open_checkpoint(str(folder)).hashes() != entry.get("source_sha256"):
         return False
     return not manifest.changed(repository, name)
 

@@ -305,7 +305,7 @@ class Scheduler:
             if not row.alive:
                 continue
             row.length += 1
-            row.attention.append(attention[i, :, 0])
+            row.attention.append(attention[i, :, 0, : len(row.job.hidden)])  # the batch's widest window is wider
             self._choose(row, logits[i, 0])
             if row.alive and len(row.tokens) % 8 == 0 and row.job.cancelled():
                 row.alive = False
@@ -315,6 +315,15 @@ class Scheduler:
             self._repack()
 
     def _finish(self, row: _Row) -> None:
+        """Answers a row's job; what goes wrong with one answer is that job's alone."""
+        try:
+            answer: Hypothesis | Exception = self._result(row)
+        except Exception as error:
+            log.exception("a hypothesis could not be put together")
+            answer = error
+        row.job.done(answer)
+
+    def _result(self, row: _Row) -> Hypothesis:
         job, vocabulary = row.job, self._vocabulary
         tokens = row.tokens
         hypothesis = Hypothesis(tokens, row.logprobs[: len(tokens)], vocabulary.text(tokens), row.no_speech)
@@ -329,4 +338,4 @@ class Scheduler:
         now = time.perf_counter()
         hypothesis.queue_ms = (row.admitted - job.created) * 1000
         hypothesis.decode_ms = (now - row.admitted) * 1000
-        job.done(hypothesis)
+        return hypothesis

@@ -48,7 +48,7 @@ def text(run: Path, scores: Path | None) -> str:
     out = [_HEAD.format(parameters=6.8)]
     out.append(
         f"\n## Training\n{rows[-1]['step']:,} steps of 64-80 s of audio, bf16 on two CPU cores, about {hours:.1f} hours.\n"
-        "The schedule was still being tried during this run (dropout 0.1 up to step 3,500, smaller first widenings); `train.py` has\n"
+        "The schedule was still being tried during this run (dropout 0.1 up to step 3,500); `train.py` has\n"
         "it as it ended.\n"
     )
     if scores:

@@ -343,3 +343,22 @@ async def test_fifty_streams_at_once_hear_exactly_what_each_hears_alone(engine: 
         np.testing.assert_allclose(found_vad, expected_vad, atol=1e-5)
         for one, other in zip(found, expected, strict=True):
             same(one, other)
+
+
+async def test_hundreds_of_requests_leave_the_server_as_it_was(triton, engine: TritonEngine, spoken):
+    """Triton's Python backend does not forgive a model that talks to it from two threads: it crashes now and then."""
+    server = triton.pid
+    audio = [a[: 60 * FRAME] for a in spoken[:4]]
+    expected = [(await final(engine, a)).tokens for a in audio]
+
+    async def talk(i: int) -> None:
+        for _ in range(30):
+            stream = engine.asr_stream("nano", "en")
+            await stream.decode(RunAsr(Decode.PARTIAL, 0, 0, 30 * FRAME), audio[i][: 30 * FRAME])
+            found = await stream.decode(RunAsr(Decode.FINAL, 0, 0, len(audio[i])), audio[i])
+            await stream.close()
+            assert found.tokens == expected[i]
+
+    await asyncio.gather(*(talk(i) for i in range(len(audio))))
+    assert triton.pid == server
+    assert triton.restarts == 0
