@@ -82,6 +82,14 @@ class _Row:
     alive: bool = True
 
 
+def _deliver(job: Job, answer: Hypothesis | Exception) -> None:
+    """An answer that nobody can take harms no other job."""
+    try:
+        job.done(answer)
+    except Exception:
+        log.exception("an answer could not be delivered")
+
+
 def log_softmax(x: Float) -> Float:
     shifted = x - x.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
@@ -171,7 +179,7 @@ class Scheduler:
                 ]
                 self._rows, self._feeds = [], {}
                 for job in failed:
-                    job.done(error)
+                    _deliver(job, error)
 
     def _take(self, block: bool) -> list[Job] | None:
         jobs: list[Job] = []
@@ -183,7 +191,7 @@ class Scheduler:
             if job is None:
                 return None
             if job.cancelled():
-                job.done(Cancelled("cancelled while it waited"))
+                _deliver(job, Cancelled("cancelled while it waited"))
             else:
                 jobs.append(job)
         return jobs
@@ -321,7 +329,7 @@ class Scheduler:
         except Exception as error:
             log.exception("a hypothesis could not be put together")
             answer = error
-        row.job.done(answer)
+        _deliver(row.job, answer)
 
     def _result(self, row: _Row) -> Hypothesis:
         job, vocabulary = row.job, self._vocabulary
