@@ -62,8 +62,6 @@ class TritonPythonModel:
             name: pb_utils.MetricFamily(name=f"voiceforge_{name}", description=text, kind=kind)
             for name, text, kind in (
                 ("sequences", "Streams whose audio window the engine holds", gauge),
-                ("decode_waiting", "Windows encoded and waiting for a decode row", gauge),
-                ("decode_rows", "Rows in the running decode batch", gauge),
                 ("decode_steps", "Decode steps run, each one token for every row", counter),
                 ("decode_row_steps", "Tokens decoded over all rows; divided by steps: the mean batch", counter),
             )
@@ -144,7 +142,6 @@ class TritonPythonModel:
             if not final:
                 stream.last_tokens = result.tokens
             self._answer(sender, result, n_samples, encode_ms)
-            self._report()
 
         self.scheduler.submit(
             Job(hidden, n_samples, prompt, prefix, language, want_words=final, done=done, cancelled=sender.is_cancelled)
@@ -171,13 +168,8 @@ class TritonPythonModel:
         sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def _report(self) -> None:
-        values = {
-            "sequences": len(self.streams),
-            "decode_waiting": self.scheduler.n_waiting,
-            "decode_rows": self.scheduler.n_active,
-        }
-        for name, value in values.items():
-            self.metrics[name].set(value)
+        """Only from `execute`: metrics set from another thread end the server (24.10) under load."""
+        self.metrics["sequences"].set(len(self.streams))
         for name, value in (
             ("decode_steps", self.scheduler.n_steps),
             ("decode_row_steps", self.scheduler.n_rows_stepped),

@@ -77,14 +77,12 @@ async def test_a_stream_that_goes_on_in_time_is_kept(patient: TritonEngine, spok
     assert tokens(answer) == list((await final(patient, spoken[0])).tokens)
 
 
-async def test_once_the_last_stream_is_closed_nothing_waits_and_every_token_was_counted(
+async def test_once_the_last_stream_is_closed_every_token_was_counted(
     forgetful: EmbeddedTriton, patient: TritonEngine, spoken: list[np.ndarray]
 ):
     before = metric(forgetful.metrics_url, "voiceforge_decode_row_steps")
     said = await final(patient, spoken[0])
     await asyncio.sleep(0.5)
-    assert metric(forgetful.metrics_url, "voiceforge_decode_waiting") == 0
-    assert metric(forgetful.metrics_url, "voiceforge_decode_rows") == 0
     assert metric(forgetful.metrics_url, "voiceforge_decode_row_steps") >= before + len(said.tokens)
 
 
