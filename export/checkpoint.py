@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 NEEDED = ("config.json", "tokenizer.json", "generation_config.json")
 HUB_PATTERNS = ["*.json", "merges.txt", "model*.safetensors", "model.safetensors.index.json"]
@@ -64,8 +64,11 @@ class Checkpoint:
     def _where(self) -> dict[str, Path]:
         where: dict[str, Path] = {}
         for path in self._files:
-            with safe_open(path, framework="np") as file:
-                where |= dict.fromkeys(file.keys(), path)
+            try:
+                with safe_open(path, framework="np") as file:
+                    where |= dict.fromkeys(file.keys(), path)
+            except SafetensorError as error:
+                raise CheckpointError(f"{path.name} is not a whole safetensors file ({error}); fetch it again") from None
         return where
 
     def has(self, name: str) -> bool:
@@ -109,7 +112,8 @@ def open_checkpoint(source: str, cache: Path | None = None) -> Checkpoint:
     Raises `CheckpointError` when files are missing or the model is no Whisper; download errors come through from
     `huggingface_hub`.
     """
-    folder, name = Path(source).expanduser(), Path(source).name
+    folder = Path(source).expanduser()
+    name = folder.resolve().name
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from export.checkpoint import HUB_PATTERNS, CheckpointError
-from export.repository import CHECKPOINTS, export_silero, export_whisper
+from export.repository import CHECKPOINTS, export_silero, export_whisper, model_name
 
 console = Console(stderr=True)
 DEFAULT_REPOSITORY = Path("model_repository")
@@ -60,7 +60,6 @@ def pull_command(
 ) -> None:
     """Download a checkpoint (with progress, resumed and checked by the hub's hashes) and export it."""
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     from export.hub import verify
 
@@ -68,17 +67,13 @@ def pull_command(
         folder = Path(snapshot_download(repo, allow_patterns=HUB_PATTERNS, endpoint=endpoint))
         checked = verify(folder, HfApi(endpoint=endpoint).model_info(repo, files_metadata=True))
         _say(f"{repo}: {checked} files match the hub's checksums")
-        done = export_whisper(str(folder), model_repository, precision=precision, name=name or _name(repo), progress=_say)
-    except (CheckpointError, ValueError, OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
-        console.print(Text(f"{repo}: {str(error).splitlines()[0]}", style="bold red"))
+        done = export_whisper(
+            str(folder), model_repository, precision=precision, name=name or model_name(repo), origin=repo, progress=_say
+        )
+    except Exception as error:  # the hub client raises its HTTP library's own errors, of which there have been several
+        console.print(Text(f"{repo}: {(str(error) or type(error).__name__).splitlines()[0]}", style="bold red"))
         raise typer.Exit(1) from None
     console.print(Text(f"{done} is in {model_repository}; serve it with: voiceforge serve --model {done}", style="green"))
-
-
-def _name(repo: str) -> str:
-    from export.repository import model_name
-
-    return model_name(repo)
 
 
 def main() -> None:

@@ -31,6 +31,8 @@ def verify(folder: Path, info: ModelInfo) -> int:
         if wanted is None:
             continue
         if (sha256(path) if sibling.lfs else _git_blob(path)) != wanted:
-            raise CheckpointError(f"{sibling.rfilename} does not match the hub's checksum; delete {path} and pull again")
+            path.resolve().unlink()  # the cache's link and its blob: else the next pull would find them again
+            path.unlink(missing_ok=True)
+            raise CheckpointError(f"{sibling.rfilename} does not match the hub's checksum and was deleted; pull again")
         checked += 1
     return checked

@@ -72,11 +72,11 @@ def is_multilingual(checkpoint: Checkpoint) -> bool:
 
 def export_whisper(
     source: str, repository: Path, *, precision: str = "fp32", name: str | None = None, idle_s: int | None = None,
-    max_rows: int = 32, progress: Progress = _quiet,
+    max_rows: int = 32, origin: str | None = None, progress: Progress = _quiet,
 ) -> str:  # fmt: skip
     """Exports a checkpoint as `whisper_<name>` and `whisper_<name>_encoder`; returns `name`.
 
-    `precision`: fp32, fp16 (for GPUs) or int8 (dynamic, for CPUs). A model appears in the repository whole or not at all.
+    `origin` is what the manifest names as the source, if `source` is only a cache's folder. `precision`: fp32, fp16 (for GPUs) or int8 (dynamic, for CPUs). A model appears in the repository whole or not at all.
     Raises `CheckpointError` for what is no Whisper checkpoint, `ValueError` for an unknown precision.
     """
     if precision not in whisper.PRECISIONS:
@@ -129,7 +129,8 @@ def export_whisper(
         "kind": "whisper",
         "exporter": exporter_version(),
     }
-    manifest.record(repository, name, checkpoint.source, checkpoint.hashes(), [repository / n for n in parts], **facts)
+    origin = origin or checkpoint.source
+    manifest.record(repository, name, origin, checkpoint.hashes(), [repository / n for n in parts], **facts)
     progress(f"{name}: ready in {repository}")
     return name
 
