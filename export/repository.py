@@ -76,7 +76,8 @@ def export_whisper(
 ) -> str:  # fmt: skip
     """Exports a checkpoint as `whisper_<name>` and `whisper_<name>_encoder`; returns `name`.
 
-    `origin` is what the manifest names as the source, if `source` is only a cache's folder. `precision`: fp32, fp16 (for GPUs) or int8 (dynamic, for CPUs). A model appears in the repository whole or not at all.
+    `precision`: fp32, fp16 (for GPUs) or int8 (dynamic, for CPUs). `origin` is what the manifest names as the source, if
+    `source` is only a cache's folder. A model appears in the repository whole or not at all.
     Raises `CheckpointError` for what is no Whisper checkpoint, `ValueError` for an unknown precision.
     """
     if precision not in whisper.PRECISIONS:
