@@ -52,6 +52,7 @@ check: $(VENV)/.test
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
+	@$(BIN)/python -m pytest -q tests/unit/test_imports.py
 
 bench: $(VENV)/.test
 	@$(BIN)/python -m bench.streaming

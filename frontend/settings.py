@@ -21,7 +21,7 @@ class Settings(BaseSettings):
     model: str = "auto"
     """`auto`: a cached or downloadable base.en, else the checkpoint in the box; or a name, a folder, a hub repo."""
     precision: str = "auto"
-    """`auto`: fp32 for the checkpoint in the box (tiny models gain nothing from int8), int8 for others on a CPU."""
+    """`auto`: fp32 for the checkpoint in the box, the precision its tests and figures are for; int8 for others."""
     model_repository: Path = Path("model_repository")
     triton: str | None = None
     """`HOST:PORT` of an external Triton's gRPC; None starts the embedded one."""
