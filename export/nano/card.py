@@ -24,7 +24,8 @@ synthetic voices, so **real speech wants a real Whisper**: `voiceforge models pu
 ## What it is
 - Whisper's architecture: 4 encoder and 2 decoder layers, width 256, 4 heads, 80 mels; byte-level BPE of 1,536 tokens of its
   own, Whisper's special tokens and 1,501 timestamps after them. English only, prompt as in the official `.en` models.
-- Trained on windows of 1-12 s and meant to be served so (`voiceforge.json`); 30 s windows cost accuracy (16 % became 24 % on 30 utterances).
+- Trained on windows of 1-12 s and meant to be served so (`voiceforge.json`);
+  30 s windows cost accuracy (16 % became 24 % on 30 utterances).
 
 ## Data and licences
 - Texts: a sentence generator (ours, Apache-2.0), usage examples of WordNet 3.0 (Princeton's WordNet licence), fortunes
