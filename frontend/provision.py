@@ -17,7 +17,7 @@ HUB_TIMEOUT_S = 3
 
 NOTICE = """\
 No real Whisper could be had from the Hugging Face hub, so this serves `nano`, the 7-million-parameter checkpoint in the
-box. It was trained on synthetic speech only: good for trying out, tests and benchmarks, NOT for real recordings.
+box. It was trained on synthetic voices: good for trying out, tests and benchmarks, NOT for real recordings.
 For real speech: `voiceforge models pull openai/whisper-base.en` where there is a network, then serve again."""
 
 
