@@ -145,8 +145,7 @@ def start_server(repository: Path, tmp_path: Path) -> Iterator[Callable[..., Ser
 
     yield start
     for one in running:
-        if one.process.poll() is None:
-            one.stop()
+        one.stop()
 
 
 class Client:
