@@ -38,6 +38,12 @@ def mel_filters(n_mels: int) -> Float:
     return (weights * (2.0 / (edges[2:] - edges[:-2]))[:, None]).astype(np.float32)
 
 
+def mel_centres(n_mels: int) -> npt.NDArray[np.float64]:
+    """The frequency in Hz at which each filter peaks, (n_mels,)."""
+    low, high = _hz_to_mel(np.array([0.0, SAMPLE_RATE / 2]))
+    return _mel_to_hz(np.linspace(low, high, n_mels + 2))[1:-1]
+
+
 def hann_window() -> Float:
     """Periodic Hann window, float32 (400,)."""
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)).astype(np.float32)

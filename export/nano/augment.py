@@ -1,6 +1,6 @@
-"""Waveform augmentation: speed, pitch (with it), gain, noise, room, telephone line, silence around, words cut off.
+"""Augmentation: speed, pitch (with it), gain, noise, room, telephone line, and formants and masks on the log-mel.
 
-Everything is numpy/scipy on float32 mono at 16 kHz in -1..1 and driven by one `numpy.random.Generator`.
+Everything is numpy/scipy, on float32 mono at 16 kHz in -1..1 or on log-mel, and driven by one `numpy.random.Generator`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 from scipy.signal import fftconvolve, lfilter
+
+from export.mel import mel_centres
 
 Float = npt.NDArray[np.float32]
 RATE = 16_000
@@ -63,6 +65,15 @@ def distort(r: np.random.Generator, audio: Float, strength: float) -> Float:
         audio = telephone(np.clip(audio / (np.abs(audio).max() + 1e-6) * 0.7, -1, 1))
     peak = np.abs(audio).max() + 1e-6
     return (audio * min(r.uniform(0.05, 0.95) / peak, 30.0)).astype(np.float32)
+
+
+def warp_formants(mel: Float, factor: float) -> Float:
+    """Another vocal tract: every formant moves up by `factor` (VTLP, Jaitly & Hinton 2013); log-mel (n_mels, frames)."""
+    centres = mel_centres(len(mel))
+    position = np.interp(centres / factor, centres, np.arange(len(mel)))
+    low = np.minimum(position.astype(np.int64), len(mel) - 2)
+    share = (position - low)[:, None].astype(np.float32)
+    return mel[low] * (1 - share) + mel[low + 1] * share
 
 
 def spec_augment(r: np.random.Generator, mel: Float, strength: float) -> Float:

@@ -23,13 +23,14 @@ from export.nano import augment, corpus
 from export.nano.synth import PAUSES, SAMPLE_RATE
 
 BUCKETS_S = (2, 3, 4, 5, 6, 8, 12)
+LONG_S = 30
 CHARS = " abcdefghijklmnopqrstuvwxyz'"
 IGNORE = -100
 TIMESTAMP_S = 0.02
 
 
 def max_tokens(bucket_s: int) -> int:
-    return 12 + 9 * bucket_s
+    return 12 + 9 * min(bucket_s, BUCKETS_S[-1])
 
 
 def phone_table(items: list[corpus.Item]) -> list[str]:
@@ -49,6 +50,12 @@ class Curriculum:
     spec: float = 1.0
     batch_s: float = 96.0
     span: int | None = None
+    formants: float = 0.0
+    """Share of utterances whose formants are moved."""
+    recorded: float = 0.07
+    """Share of real speech."""
+    long: float = 0.0
+    """Share of utterances padded to Whisper's 30 s window."""
 
 
 @dataclass
@@ -117,13 +124,15 @@ class Batches(IterableDataset[Batch]):
             curriculum = [c for at, c in self.stages if at <= step][-1]
             shards = sorted(self.folder.glob("*.jsonl"))
             if len(shards) != known:  # shards may still be on their way
-                known, items = len(shards), [i for s in shards for i in corpus.read_shard(s)] + self.recorded * 2
+                known, items = len(shards), [i for s in shards for i in corpus.read_shard(s)]
                 by_voice.clear()
-                for i in items:
+                for i in items + self.recorded:
                     by_voice[i.voice].append(i)
                 easy = [i for i in items if i.voice in {"flite:rms", "flite:slt", "flite:kal16", "espeak:en-us"}]
             while True:
                 pool = easy if curriculum.easy_only else items
+                if self.recorded and not curriculum.easy_only and r.random() < curriculum.recorded:
+                    pool = self.recorded
                 item = pool[int(r.integers(len(pool)))]
                 if item.n_samples / SAMPLE_RATE > curriculum.max_s or item.n_samples < 4800:
                     continue
@@ -133,6 +142,8 @@ class Batches(IterableDataset[Batch]):
                     continue
                 if r.random() < 0.06 and bucket != BUCKETS_S[-1]:
                     bucket = int(r.choice([b for b in BUCKETS_S if b > bucket]))
+                if r.random() < curriculum.long:
+                    bucket = LONG_S
                 pools[bucket].append(example)
                 if len(pools[bucket]) >= max(4, int(curriculum.batch_s / bucket)):
                     yield self._collate(r, pools.pop(bucket), bucket, curriculum)
@@ -210,12 +221,14 @@ class Batches(IterableDataset[Batch]):
         tokens = np.full((n, length), self.eot, np.int64)
         targets = np.full((n, length), IGNORE, np.int64)
         phones = np.full((n, frames // 2), IGNORE, np.int64)
-        chars = np.zeros((n, bucket * 30), np.int64)
+        chars = np.zeros((n, min(bucket, BUCKETS_S[-1]) * 30), np.int64)
         char_lengths = np.zeros(n, np.int64)
         for i, e in enumerate(examples):
             padded = np.zeros(bucket * SAMPLE_RATE, np.float32)
             padded[: len(e.audio)] = e.audio
             mel[i] = log_mel(padded)
+            if r.random() < c.formants:
+                mel[i] = augment.warp_formants(mel[i], r.uniform(0.85, 1.18))
             if c.spec > 0 and e.text:
                 augment.spec_augment(r, mel[i], c.spec)
             ids = self._tokens(r, e)[: length + 1]

@@ -28,8 +28,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """The numbers of a run. `steps` is the end of the decay."""
+    """The numbers of a run: warm-up from `begin`, decay until `steps`. A run goes on from where another one ended."""
 
+    begin: int = 0
     steps: int = 6_700
     warmup: int = 300
     decay: float = 0.35
@@ -42,9 +43,9 @@ class Plan:
     save_every: int = 100
 
     def rate(self, step: int) -> float:
-        start = self.steps * (1 - self.decay)
-        if step < self.warmup:
-            return self.peak * (step + 1) / self.warmup
+        start = self.steps - (self.steps - self.begin) * self.decay
+        if step < self.begin + self.warmup:
+            return self.peak * (step - self.begin + 1) / self.warmup
         if step < start:
             return self.peak
         return self.peak * max(0.02, (self.steps - step) / (self.steps - start))
@@ -56,6 +57,7 @@ STAGES: list[tuple[int, Curriculum]] = [
     (1750, Curriculum(max_s=5, distort=0.3, spec=0, batch_s=64, span=48)),
     (3000, Curriculum(max_s=8, distort=0.3, spec=0, batch_s=64, span=100)),
     (4600, Curriculum(max_s=12, distort=0.4, spec=0.1, batch_s=72, span=None)),
+    (6700, Curriculum(max_s=12, distort=0.8, spec=0.1, batch_s=72, span=None, formants=0.4, recorded=0.15, long=0.02)),
 ]
 
 
