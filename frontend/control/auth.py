@@ -21,9 +21,7 @@ class Authenticator:
     def open_to_loopback(self) -> bool:
         return not self._digests
 
-    def check(
-        self, *, query_key: str | None, authorization: str | None, peer: str, origin: str | None, host: str | None
-    ) -> None:
+    def check(self, key: str | None, *, peer: str, origin: str | None, host: str | None) -> None:
         """Raises `Unauthorized`, saying what to send. `peer` is the client's address, `origin` and `host` its headers."""
         if self.open_to_loopback:
             if not _is_loopback(peer):
@@ -37,7 +35,6 @@ class Authenticator:
                     "a page of another site may not use this server without an API key; set VOICEFORGE_API_KEYS"
                 )
             return
-        key = query_key or _bearer(authorization)
         if not key:
             raise Unauthorized("an API key is needed: ?api_key=KEY, or the header Authorization: Token KEY")
         digest = hashlib.sha256(key.encode()).digest()
@@ -50,11 +47,6 @@ def _site(origin: str) -> str | None:
         return urlsplit(origin).netloc
     except ValueError:  # a bracket that does not close
         return None
-
-
-def _bearer(header: str | None) -> str | None:
-    scheme, _, key = (header or "").partition(" ")
-    return key.strip() if scheme.lower() in {"token", "bearer"} else None
 
 
 def _is_local_name(host: str | None) -> bool:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from frontend.audio.format import AudioFormat
 from frontend.errors import InvalidConfig
+from frontend.protocols.base import StreamOptions
 
 NOT_IN_EFFECT = ("custom_vocabulary",)
 """Settings that are accepted, remembered and named in `ready`, but do nothing yet."""
@@ -40,6 +41,17 @@ class StreamConfig(BaseModel):
     def audio_format(self) -> AudioFormat:
         """Raises `InvalidAudio` when the three audio settings are not supported together."""
         return AudioFormat(self.encoding, self.sample_rate, self.channels)
+
+    @property
+    def options(self) -> StreamOptions:
+        return StreamOptions(
+            audio=self.audio_format,
+            model=self.model,
+            language=self.language,
+            interim_results=self.interim_results,
+            vad_enabled=self.vad_enabled,
+            endpointing_ms=self.endpointing_ms,
+        )
 
     def not_in_effect(self) -> list[str]:
         """The settings given that do nothing yet."""

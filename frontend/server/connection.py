@@ -1,4 +1,4 @@
-"""One client of the native protocol from its handshake's acceptance to the close frame."""
+"""One client from its handshake's acceptance to the close frame, whatever the wire."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from frontend.audio.resample import AudioInput
 from frontend.errors import (
     EngineRejected,
     InvalidConfig,
@@ -25,9 +26,21 @@ from frontend.errors import (
 )
 from frontend.inference.base import AsrStream, Engine
 from frontend.observability.metrics import Metrics
-from frontend.protocols.commands import Audio, CloseStream, Configure, Finalize, KeepAlive
-from frontend.protocols.config import StreamConfig
-from frontend.protocols.native import NativeProtocol, error_message, message, seconds
+from frontend.protocols.base import (
+    Audio,
+    CloseStream,
+    Command,
+    Configure,
+    Discard,
+    Finalize,
+    KeepAlive,
+    Opened,
+    Outgoing,
+    Reply,
+    StreamOptions,
+    Totals,
+    Wire,
+)
 from frontend.server.live import LiveSession
 from frontend.server.outbox import Outbox
 from frontend.settings import Settings
@@ -37,7 +50,7 @@ from frontend.speech.vad_gate import VadSettings
 
 log = logging.getLogger(__name__)
 
-SET_BEFORE_AUDIO = ("language", "model", "vad_enabled", "interim_results", "endpointing_ms")
+SET_BEFORE_AUDIO = ("model", "language", "interim_results", "vad_enabled", "endpointing_ms", "multichannel")
 MARGIN_S = 1
 """A segment is cut this much before the model's window is full."""
 
@@ -59,20 +72,20 @@ class Services:
     """How many seconds of audio a model's window holds."""
 
 
-class NativeConnection:
+class Connection:
     """Reads commands, keeps the timers, and makes sure that whatever was accepted is answered before the close."""
 
-    def __init__(self, ws: ServerConnection, config: StreamConfig, services: Services) -> None:
-        self._ws, self._services = ws, services
+    def __init__(self, ws: ServerConnection, wire: Wire, services: Services) -> None:
+        self._ws, self._wire, self._services = ws, wire, services
         self._settings = services.settings
-        self._config = config
-        self._protocol = NativeProtocol(config)
-        self._session: LiveSession | None = None
+        self._options = wire.options
+        self._sessions: list[LiveSession] = []
+        self._input = AudioInput(self._options.audio)
         self._outbox = Outbox(
             ws.send, services.metrics, limit=self._settings.max_outbox, patience_s=self._settings.slow_client_s
         )
         self.session_id = str(uuid.uuid4())
-        self._n_interims = self._n_finals = self._speech = 0
+        self._totals = Totals()
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
@@ -86,10 +99,10 @@ class NativeConnection:
         try:
             await asyncio.wait({writer, main}, return_when=asyncio.FIRST_COMPLETED)
             if main.done():
-                code, reason = main.result()
+                error = main.result()
                 self._outbox.finish()
                 await writer
-                await self._ws.close(code, reason)
+                await self._ws.close(*self._wire.close_frame(error))
             else:
                 writer.result()  # the writer ends first only when the client does not read
         except ConnectionClosed:
@@ -109,31 +122,27 @@ class NativeConnection:
 
     # --- the session ----------------------------------------------------------------------------------------------
 
-    async def _serve(self) -> tuple[int, str]:
-        """Returns the close code and reason, after `closed` has been queued."""
-        code, reason = 1000, "client closed the stream"
-        self._outbox.put(self._ready())
+    async def _serve(self) -> VoiceForgeError | None:
+        """Returns what ended the session, None when the client closed it; the last messages are then queued."""
+        ending: VoiceForgeError | None = None
+        self._put(self._wire.opened(self._opened(), now()))
         try:
             await self._stream()
         except VoiceForgeError as error:
             self._tell_error(error)
-            code, reason = error.close_code, error.code
-        self._count("closed" if code == 1000 else reason.lower())
-        self._outbox.put(self._closed(reason))
-        return code, reason
+            ending = error
+        self._totals = replace(self._totals, received=self._received)
+        self._count(ending.code.lower() if ending else "closed")
+        self._put(self._wire.closed(self._totals, ending, now()))
+        return ending
 
     async def _stream(self) -> None:
-        """Everything between `ready` and `closed`. What ends it is raised after the finals are out."""
+        """Everything between the first and the last messages. What ends it is raised after the finals are out."""
         ending: VoiceForgeError | None = None
-        settings, asr = self._session_settings(), self._asr_stream()
-        vad = self._services.engine.vad_stream()
-        session = LiveSession(
-            settings, self._config.audio_format, vad, asr, self._services.metrics, self._on_event,
-            max_backlog_s=self._settings.max_backlog_s,
-        )  # fmt: skip
-        async with session:
-            self._session = session
-            reader = asyncio.create_task(self._read(session), name="reader")
+        async with AsyncExitStack() as running:
+            for channel in range(self._n_channels):
+                self._sessions.append(await running.enter_async_context(self._session(channel)))
+            reader = asyncio.create_task(self._read(), name="reader")
             drain = asyncio.create_task(self._draining.wait(), name="drain")
             try:
                 await asyncio.wait({reader, drain}, return_when=asyncio.FIRST_COMPLETED)
@@ -147,12 +156,15 @@ class NativeConnection:
                 reader.cancel()
                 drain.cancel()
                 await asyncio.gather(reader, drain, return_exceptions=True)
-            session.close()
-            await session.finished.wait()
+            self._flush_input()
+            for session in self._sessions:
+                session.close()
+            for session in self._sessions:
+                await session.finished.wait()
         if ending:
             raise ending
 
-    async def _read(self, session: LiveSession) -> None:
+    async def _read(self) -> None:
         """Carries out what the client sends; returns when it closes the stream. Raises what ends the session."""
         limits, loop = self._settings, asyncio.get_running_loop()
         whole, quiet = asyncio.timeout(limits.max_session_s), asyncio.timeout(limits.no_data_timeout_s)
@@ -161,7 +173,7 @@ class NativeConnection:
                 while True:
                     frame = await self._ws.recv()
                     quiet.reschedule(None)  # waiting for the engine is not the client's silence
-                    if not await self._carry_out(session, frame):
+                    if not await self._take(frame):
                         return
                     quiet.reschedule(loop.time() + limits.no_data_timeout_s)
         except TimeoutError:
@@ -172,57 +184,99 @@ class NativeConnection:
                 "send keep_alive while there is no audio"
             ) from None
 
-    async def _carry_out(self, session: LiveSession, frame: str | bytes) -> bool:
+    async def _take(self, frame: str | bytes) -> bool:
         """False when the client closes the stream. What is wrong with one message is told, and the stream goes on."""
         limit = self._settings.max_frame_bytes
         if len(frame) > limit * (1 if isinstance(frame, bytes) else 2):
             raise MessageTooBig(f"a frame of {len(frame)} bytes is over the limit of {limit}; send smaller pieces")
         try:
-            match self._protocol.parse(frame):
-                case Audio(data):
-                    await session.feed(data)
-                case Configure(config):
-                    self._configure(session, config)
-                case Finalize():
-                    session.finalize()
-                case KeepAlive():
-                    pass
-                case CloseStream():
+            for command in self._wire.parse(frame):
+                if isinstance(command, CloseStream):
                     return False
+                await self._carry_out(command)
         except VoiceForgeError as error:
             if error.fatal:
                 raise
             self._tell_error(error)
         return True
 
-    def _configure(self, session: LiveSession, config: StreamConfig) -> None:
+    async def _carry_out(self, command: Command) -> None:
+        match command:
+            case Audio(data):
+                samples = self._input.feed(data)
+                for session in self._sessions:
+                    await session.feed(samples)
+            case Configure(options):
+                self._configure(options)
+            case Finalize():
+                self._flush_input()
+                for session in self._sessions:
+                    session.finalize()
+            case Discard():
+                for session in self._sessions:
+                    session.discard()
+            case Reply(messages):
+                self._put(list(messages))
+            case KeepAlive() | CloseStream():
+                pass
+
+    def _flush_input(self) -> None:
+        rest = self._input.flush()
+        for session in self._sessions:
+            session.append(rest)
+
+    def _configure(self, options: StreamOptions) -> None:
         """Raises `InvalidConfig` and keeps the old settings when audio has begun and more than its format would change."""
-        old, self._config = self._config, config
+        old, self._options = self._options, options
         try:
-            if session.core.received == 0:
-                session.restart(self._session_settings(), config.audio_format, self._asr_stream())
+            if self._received == 0:
+                self._input = AudioInput(options.audio)
+                for session in self._sessions:
+                    session.restart(self._session_settings(), self._asr_stream())
             else:
-                late = [n for n in SET_BEFORE_AUDIO if getattr(config, n) != getattr(old, n)]
+                late = [n for n in SET_BEFORE_AUDIO if getattr(options, n) != getattr(old, n)]
                 if late:
                     raise InvalidConfig(f"{', '.join(late)} can only be set before the first audio; open a new connection")
-                if config.audio_format != old.audio_format:
-                    session.change_format(config.audio_format)
+                if options.audio != old.audio:
+                    self._flush_input()
+                    self._input = AudioInput(options.audio)
         except VoiceForgeError:
-            self._config = self._protocol.config = old
+            self._options = old
+            self._wire.refused(old)
             raise
-        self._outbox.put({"type": "configured", **self._described(), "timestamp": now()})
+        self._put(self._wire.configured(self._model, now()))
 
     # --- settings and messages ------------------------------------------------------------------------------------
 
     @property
+    def _n_channels(self) -> int:
+        return 1
+
+    @property
+    def _received(self) -> int:
+        return max((s.received for s in self._sessions), default=0)
+
+    @property
     def _model(self) -> str:
-        return self._config.model or self._services.default_model
+        return self._options.model or self._services.default_model
+
+    def _session(self, channel: int) -> LiveSession:
+        return LiveSession(
+            self._session_settings(), self._services.engine.vad_stream(), self._asr_stream(), self._services.metrics,
+            lambda event: self._on_event(event, channel), max_backlog_s=self._settings.max_backlog_s,
+        )  # fmt: skip
 
     def _session_settings(self) -> SessionSettings:
+        options = self._options
+        vad = replace(VadSettings(), endpoint=options.endpointing_ms * RATE // 1000)
+        if options.vad_threshold is not None:
+            vad = replace(vad, enter=options.vad_threshold, leave=max(0.01, options.vad_threshold - 0.15))
+        if options.pre_roll_ms is not None:
+            vad = replace(vad, pre_roll=options.pre_roll_ms * RATE // 1000)
         return SessionSettings(
-            vad=replace(VadSettings(), endpoint=self._config.endpointing_ms * RATE // 1000),
-            vad_enabled=self._config.vad_enabled,
-            interim_results=self._config.interim_results,
+            vad=vad,
+            vad_enabled=options.vad_enabled,
+            interim_results=options.interim_results,
             max_segment=self._max_segment_s * RATE,
         )
 
@@ -231,47 +285,35 @@ class NativeConnection:
         return self._services.window_s(self._model) - MARGIN_S
 
     def _asr_stream(self) -> AsrStream:
-        return self._services.engine.asr_stream(self._model, self._config.language)
+        return self._services.engine.asr_stream(self._model, self._options.language)
 
-    def _described(self) -> dict[str, Any]:
-        config = self._config.model_dump() | {"model": self._model}
-        return {"config": config, "not_in_effect": self._config.not_in_effect()}
-
-    def _ready(self) -> dict[str, Any]:
+    def _opened(self) -> Opened:
         limits = {
             "max_frame_bytes": self._settings.max_frame_bytes,
             "no_data_timeout_s": self._settings.no_data_timeout_s,
             "max_session_s": self._settings.max_session_s,
             "max_segment_s": self._max_segment_s,
         }
-        head = {"type": "ready", "session_id": self.session_id, "model": self._model}
-        return {**head, **self._described(), "limits": limits, "timestamp": now()}
+        return Opened(self.session_id, self._model, limits, now())
 
-    def _closed(self, reason: str) -> dict[str, Any]:
-        audio_s = round(self._session.seconds, 3) if self._session else 0.0
-        totals = {
-            "audio_s": audio_s,
-            "speech_s": seconds(self._speech),
-            "interims": self._n_interims,
-            "finals": self._n_finals,
-        }
-        return {"type": "closed", "session_id": self.session_id, **totals, "reason": reason, "timestamp": now()}
-
-    def _on_event(self, event: Event) -> None:
+    def _on_event(self, event: Event, channel: int) -> None:
+        totals = self._totals
         if isinstance(event, Final):
-            self._n_finals += 1
-            self._speech += event.end - event.start
+            totals = replace(totals, n_finals=totals.n_finals + 1, speech=totals.speech + event.end - event.start)
         elif isinstance(event, Partial):
-            self._n_interims += 1
-        told = message(event, now())
-        if told is not None:
-            self._outbox.put(told)
+            totals = replace(totals, n_partials=totals.n_partials + 1)
+        self._totals = totals
+        self._put(self._wire.tell(event, channel, now()))
+
+    def _put(self, messages: list[Outgoing]) -> None:
+        for message in messages:
+            self._outbox.put(message)
 
     def _tell_error(self, error: VoiceForgeError) -> None:
         self._services.metrics.errors.labels(error.code).inc()
         if isinstance(error, EngineRejected):
             log.error("session %s: %s", self.session_id, error)
-        self._outbox.put(error_message(error, now()))
+        self._put(self._wire.failed(error, now()))
 
     def _count(self, reason: str) -> None:
         self._services.metrics.closed.labels(reason).inc()

@@ -10,6 +10,8 @@ import asyncio
 import http
 import json
 import logging
+import uuid
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -23,12 +25,11 @@ from websockets.server import ServerProtocol
 from frontend.control.auth import Authenticator
 from frontend.control.limits import ConnectionSlots
 from frontend.errors import ShuttingDown, VoiceForgeError
-from frontend.protocols.config import StreamConfig, from_query
-from frontend.server.connection import NativeConnection, Services
+from frontend.protocols.base import Adapter, Handshake, Refusal, Wire
+from frontend.server.connection import Connection, Services
 
 log = logging.getLogger(__name__)
 
-PATH = "/ws/v1/transcribe"
 RETRY_AFTER_S = 5
 CLOSE_TIMEOUT_S = 5
 
@@ -42,11 +43,12 @@ class NotFound(VoiceForgeError):
 class Gateway:
     """Accepts or refuses handshakes and runs accepted connections; what `ServerConnection` calls its server."""
 
-    def __init__(self, services: Services, authenticator: Authenticator) -> None:
+    def __init__(self, services: Services, authenticator: Authenticator, adapters: Sequence[Adapter]) -> None:
         self._services, self._authenticator = services, authenticator
+        self._adapters = {path: adapter for adapter in adapters for path in adapter.paths}
         self.slots = ConnectionSlots(services.settings.max_connections)
         self.handler_tasks: set[asyncio.Task[None]] = set()
-        self._connections: set[NativeConnection] = set()
+        self._connections: set[Connection] = set()
         self.draining = False
 
     def is_serving(self) -> bool:
@@ -72,24 +74,30 @@ class Gateway:
 
     async def handler(self, ws: ServerConnection) -> None:
         """The life of one connection. Called by `ServerConnection.connection_made`."""
-        config = StreamConfig()
         try:
             with ExitStack() as held:
+                wire: Wire | None = None
 
                 def decide(_: ServerConnection, request: Request) -> Response | None:
-                    nonlocal config
+                    nonlocal wire
+                    handshake = _handshake(request)
+                    adapter = self._adapters.get(handshake.path)
                     try:
-                        config = self._admit(ws, request, held)
+                        if adapter is None:
+                            raise NotFound(f"there is no {handshake.path}; connect to {' or '.join(self._adapters)}")
+                        ws.protocol.select_subprotocol = lambda *_: adapter.subprotocol(handshake)  # type: ignore[method-assign]
+                        wire = self._admit(ws, handshake, adapter, held)
                     except VoiceForgeError as error:
-                        return self._refuse(error)
+                        return self._refuse(error, adapter or self._adapters[next(iter(self._adapters))])
                     return None
 
                 async with asyncio.timeout(self._services.settings.handshake_timeout_s):
                     await ws.handshake(process_request=decide, server_header="VoiceForge")
                 if ws.protocol.state is not State.OPEN:
                     return
+                assert wire
                 ws.start_keepalive()
-                await self._run(NativeConnection(ws, config, self._services))
+                await self._run(Connection(ws, wire, self._services))
         except Exception:
             log.exception("connection failed")
         finally:
@@ -99,7 +107,7 @@ class Gateway:
             assert task
             self.handler_tasks.discard(task)
 
-    async def _run(self, connection: NativeConnection) -> None:
+    async def _run(self, connection: Connection) -> None:
         self._connections.add(connection)
         self._services.metrics.connections.inc()
         try:
@@ -108,32 +116,27 @@ class Gateway:
             self._services.metrics.connections.dec()
             self._connections.discard(connection)
 
-    def _admit(self, ws: ServerConnection, request: Request, held: ExitStack) -> StreamConfig:
-        """The settings of an accepted handshake; its slot is held by `held`. Raises what the refusal says."""
+    def _admit(self, ws: ServerConnection, handshake: Handshake, adapter: Adapter, held: ExitStack) -> Wire:
+        """The wire of an accepted handshake; its slot is held by `held`. Raises what the refusal says."""
         if self.draining:
             raise ShuttingDown("the server is shutting down; connect again in a few seconds")
-        url = urlsplit(request.path)
-        if url.path != PATH:
-            raise NotFound(f"there is no {url.path}; connect to {PATH}")
-        query = parse_qs(url.query, keep_blank_values=True)
         self._authenticator.check(
-            query_key=query.get("api_key", [None])[-1],
-            authorization=request.headers.get("Authorization"),
+            adapter.key(handshake),
             peer=ws.remote_address[0] if ws.remote_address else "",
-            origin=request.headers.get("Origin"),
-            host=request.headers.get("Host"),
+            origin=handshake.headers.get("origin"),
+            host=handshake.headers.get("host"),
         )
-        config = from_query(query)
-        self._services.window_s(config.model or self._services.default_model)
-        self._services.engine.asr_stream(config.model or self._services.default_model, config.language)
+        wire = adapter.wire(handshake)
+        self._services.engine.asr_stream(wire.options.model or self._services.default_model, wire.options.language)
         held.enter_context(self.slots.take())
-        return config
+        return wire
 
-    def _refuse(self, error: VoiceForgeError) -> Response:
+    def _refuse(self, error: VoiceForgeError, adapter: Adapter) -> Response:
         self._services.metrics.refused.labels(error.code).inc()
-        detail = {"code": error.code, "message": str(error), "retryable": error.retryable, "fatal": True}
-        body = (json.dumps({"type": "error", "error": detail}) + "\n").encode()
+        refusal: Refusal = adapter.refusal(error, str(uuid.uuid4()))
+        body = (json.dumps(refusal.body) + "\n").encode()
         headers = Headers({"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"})
+        headers.update(refusal.headers)
         if error.retryable:
             headers["Retry-After"] = str(RETRY_AFTER_S)
         return Response(error.status, http.HTTPStatus(error.status).phrase, headers, body)
@@ -150,3 +153,15 @@ class Gateway:
             if late:
                 log.warning("%d connections did not end in %.0f s", len(late), timeout_s)
                 await asyncio.wait(late, timeout=5)
+
+
+def _handshake(request: Request) -> Handshake:
+    url = urlsplit(request.path)
+    headers = {name.lower(): value for name, value in request.headers.raw_items()}
+    offered = headers.get("sec-websocket-protocol", "")
+    return Handshake(
+        url.path,
+        parse_qs(url.query, keep_blank_values=True),
+        headers,
+        [part.strip() for part in offered.split(",") if part.strip()],
+    )

@@ -7,11 +7,9 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 
-from frontend.audio.format import AudioFormat
-from frontend.audio.resample import AudioInput
 from frontend.audio.ring import AudioRing
 from frontend.errors import EngineRejected, EngineUnavailable
-from frontend.inference.base import AsrStream, VadStream
+from frontend.inference.base import AsrStream, Pcm, VadStream
 from frontend.observability.metrics import Metrics
 from frontend.speech.events import Decode, Effect, Emit, Event, Final, Finished, Hypothesis, Partial, RunAsr, RunVad
 from frontend.speech.session import RATE, SessionCore, SessionSettings
@@ -26,11 +24,10 @@ class LiveSession:
     """
 
     def __init__(
-        self, settings: SessionSettings, audio_format: AudioFormat, vad: VadStream, asr: AsrStream, metrics: Metrics,
+        self, settings: SessionSettings, vad: VadStream, asr: AsrStream, metrics: Metrics,
         emit: Callable[[Event], None], *, max_backlog_s: float,
     ) -> None:  # fmt: skip
         self.core = SessionCore(settings)
-        self._input = AudioInput(audio_format)
         self._vad, self._asr, self._metrics, self._emit = vad, asr, metrics, emit
         self._ring = AudioRing()
         self._max_backlog = round(max_backlog_s * RATE)
@@ -64,41 +61,36 @@ class LiveSession:
             await self._asr.close()
 
     @property
-    def seconds(self) -> float:
-        """Audio received, in seconds at the engine's rate."""
-        return self.core.received / RATE
+    def received(self) -> int:
+        """Samples of audio received."""
+        return self.core.received
 
-    async def feed(self, data: bytes) -> None:
-        """Takes a piece of audio; returns when there is room for the next one."""
-        samples = self._input.feed(data)
+    async def feed(self, samples: Pcm) -> None:
+        """Takes a piece of audio, int16 (n,) at 16 kHz; returns when there is room for the next one."""
+        self.append(samples)
+        await self._room.wait()
+
+    def append(self, samples: Pcm) -> None:
+        """Takes audio, whether there is room or not."""
         self._metrics.audio.inc(len(samples) / RATE)
         self._ring.append(samples)
         self._carry_out(self.core.audio(len(samples)))
-        await self._room.wait()
 
-    def restart(self, settings: SessionSettings, audio_format: AudioFormat, asr: AsrStream) -> None:
+    def restart(self, settings: SessionSettings, asr: AsrStream) -> None:
         """Takes other settings; only before the first sample."""
         assert self.core.received == 0
-        self.core, self._input, self._asr = SessionCore(settings), AudioInput(audio_format), asr
-
-    def change_format(self, audio_format: AudioFormat) -> None:
-        """Audio from here on comes in another format."""
-        self._flush_input()
-        self._input = AudioInput(audio_format)
+        self.core, self._asr = SessionCore(settings), asr
 
     def finalize(self) -> None:
-        self._flush_input()
         self._carry_out(self.core.finalize())
+
+    def discard(self) -> None:
+        """What was received and has no final under way is forgotten."""
+        self._carry_out(self.core.discard())
 
     def close(self) -> None:
         """No more audio; `finished` is set when every final has been emitted."""
-        self._flush_input()
         self._carry_out(self.core.close())
-
-    def _flush_input(self) -> None:
-        rest = self._input.flush()
-        self._ring.append(rest)
-        self._carry_out(self.core.audio(len(rest)))
 
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:

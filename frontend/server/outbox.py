@@ -6,12 +6,10 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from frontend.errors import SlowClient
 from frontend.observability.metrics import Metrics
-
-Message = dict[str, Any]
+from frontend.protocols.base import Outgoing
 
 
 class Outbox:
@@ -19,22 +17,22 @@ class Outbox:
 
     def __init__(self, send: Callable[[str], Awaitable[None]], metrics: Metrics, *, limit: int, patience_s: float) -> None:
         self._send, self._metrics, self._limit, self._patience_s = send, metrics, limit, patience_s
-        self._waiting: deque[Message] = deque()
+        self._waiting: deque[Outgoing] = deque()
         self._wake = asyncio.Event()
         self._finished = False
         self._over = False
         self._overflow = False
 
-    def put(self, message: Message) -> None:
-        """Queues a message; an interim replaces a waiting interim of its segment, and a final makes it pointless.
+    def put(self, message: Outgoing) -> None:
+        """Queues a message; a partial replaces a waiting partial of its segment, and a final makes it pointless.
 
         After `run` has ended nobody is there to tell.
         """
         if self._over:
             return
-        if message["type"] in ("interim", "final"):
+        if segment := message.partial_of or message.settles:
             for waiting in reversed(self._waiting):
-                if waiting["type"] == "interim" and waiting["segment"] == message["segment"]:
+                if waiting.partial_of == segment:
                     self._waiting.remove(waiting)
                     self._metrics.outbox.dec()
                     break
@@ -70,10 +68,10 @@ class Outbox:
             self._metrics.outbox.dec(len(self._waiting))
             self._waiting.clear()
 
-    async def _send_one(self, message: Message) -> None:
+    async def _send_one(self, message: Outgoing) -> None:
         try:
             async with asyncio.timeout(self._patience_s):
-                await self._send(json.dumps(message, ensure_ascii=False))
+                await self._send(json.dumps(message.body, ensure_ascii=False))
         except TimeoutError:
             raise SlowClient(
                 f"results were not read for {self._patience_s:.0f} s; read the socket as you write to it"

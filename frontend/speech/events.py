@@ -7,6 +7,14 @@ from enum import IntEnum
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """What a word may have been instead; its probability at the place of the word's first token."""
+
+    text: str
+    confidence: float
+
+
+@dataclass(frozen=True)
 class Word:
     """`text` as written (casing, punctuation), without spaces around it; times in samples of the stream."""
 
@@ -14,6 +22,8 @@ class Word:
     start: int
     end: int
     confidence: float
+    alternatives: tuple[Alternative, ...] = ()
+    """For words of low confidence, up to three, best first."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +65,16 @@ class SpeechEnded:
 
 
 @dataclass(frozen=True)
+class UtteranceEnded:
+    """No word for the time that the client asked about; `at` is the end of the last word. Told after its final."""
+
+    at: int
+
+
+@dataclass(frozen=True)
 class Partial:
-    """A hypothesis of the running segment; the next one replaces it."""
+    """A hypothesis of the running segment; the next one replaces it, but for its first `n_stable` words, which stay as
+    they are, in the final too."""
 
     segment: int
     start: int
@@ -64,11 +82,15 @@ class Partial:
     text: str
     confidence: float
     timings: Timings
+    words: tuple[Word, ...] = ()
+    n_stable: int = 0
+    language: str | None = None
 
 
 @dataclass(frozen=True)
 class Final:
-    """The settled text of a segment. `requested` when a finalize or close caused it rather than an endpoint."""
+    """The settled text of a segment. `requested` when a finalize or close caused it rather than an endpoint;
+    `ends_utterance` when silence or a request ended it, not a cut within speech that goes on."""
 
     segment: int
     start: int
@@ -78,6 +100,9 @@ class Final:
     words: tuple[Word, ...]
     timings: Timings
     requested: bool = False
+    ends_utterance: bool = True
+    language: str | None = None
+    language_probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +110,7 @@ class Finished:
     """Everything the client sent has been answered: after a close."""
 
 
-Event = SpeechStarted | SpeechEnded | Partial | Final | Finished
+Event = SpeechStarted | SpeechEnded | UtteranceEnded | Partial | Final | Finished
 
 
 # --- what the engine is asked -------------------------------------------------------------------------------------

@@ -69,10 +69,12 @@ class _PendingFinal:
 
 @dataclass(frozen=True)
 class _Flush:
-    """Everything before sample `at` is to be answered; `requested` by a final of its own, else by `Finished`."""
+    """Everything before sample `at` is to be answered; `requested` by a final of its own, else by `Finished`.
+    Or to be forgotten, with `discard`."""
 
     at: int
     requested: bool
+    discard: bool = False
 
 
 class SessionCore:
@@ -130,6 +132,11 @@ class SessionCore:
     def finalize(self) -> list[Effect]:
         """Everything received so far is to be answered by a final now (an empty one if nothing was said)."""
         self._flushes.append(_Flush(self.received, requested=True))
+        return self._advance()
+
+    def discard(self) -> list[Effect]:
+        """Everything received so far that has no final under way is forgotten."""
+        self._flushes.append(_Flush(self.received, requested=False, discard=True))
         return self._advance()
 
     def close(self) -> list[Effect]:
@@ -256,7 +263,9 @@ class SessionCore:
         """Answers everything before a finalize or close; the VAD has heard all of it but less than a frame."""
         effects: list[Effect] = []
         answered = False
-        if self._segment is None and (started := self._gate.hint()):
+        if flush.discard:
+            self._segment = None
+        elif self._segment is None and (started := self._gate.hint()):
             effects += self._open(started.at)
         if self._segment is not None:
             speech_end = min(flush.at, self._gate.last_speech) if self.settings.vad_enabled else flush.at

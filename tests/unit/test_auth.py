@@ -8,14 +8,23 @@ from hypothesis import strategies as st
 
 from frontend.control.auth import Authenticator
 from frontend.errors import Unauthorized
+from frontend.protocols.base import Handshake
+from frontend.protocols.native import PATH, NativeAdapter
 
-HERE = {"peer": "127.0.0.1", "origin": None, "host": "127.0.0.1:8080", "query_key": None, "authorization": None}
+HERE = {"peer": "127.0.0.1", "origin": None, "host": "127.0.0.1:8080"}
 
 
-def admitted(keys: list[str], **request: str | None) -> bool:
+def shown(query_key: str | None = None, authorization: str | None = None) -> str | None:
+    """The key of a handshake, as the native protocol reads it."""
+    query = {"api_key": [query_key]} if query_key is not None else {}
+    headers = {"authorization": authorization} if authorization is not None else {}
+    return NativeAdapter().key(Handshake(PATH, query, headers))
+
+
+def admitted(keys: list[str], query_key: str | None = None, authorization: str | None = None, **request: str | None) -> bool:
     """A refusal must be `Unauthorized`; anything else is a defect and leaves here."""
     try:
-        Authenticator(keys).check(**{**HERE, **request})
+        Authenticator(keys).check(shown(query_key, authorization), **{**HERE, **request})
     except Unauthorized:
         return False
     return True
@@ -43,7 +52,7 @@ def test_without_keys_a_key_does_not_open_the_door_to_others():
 
 def test_the_refusal_says_what_to_set():
     with pytest.raises(Unauthorized, match="VOICEFORGE_API_KEYS"):
-        Authenticator([]).check(**{**HERE, "peer": "192.168.1.5"})
+        Authenticator([]).check(None, **{**HERE, "peer": "192.168.1.5"})
 
 
 @pytest.mark.parametrize(
@@ -130,9 +139,9 @@ def test_with_a_key_a_page_of_any_site_may_connect():
 
 def test_a_missing_key_is_answered_with_how_to_send_one_and_a_wrong_key_is_not_repeated():
     with pytest.raises(Unauthorized, match="Authorization: Token"):
-        Authenticator(["secret"]).check(**HERE)
+        Authenticator(["secret"]).check(None, **HERE)
     with pytest.raises(Unauthorized) as error:
-        Authenticator(["secret"]).check(**{**HERE, "query_key": "hunter2"})
+        Authenticator(["secret"]).check("hunter2", **HERE)
     assert "hunter2" not in str(error.value)
 
 

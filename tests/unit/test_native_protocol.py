@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frontend.errors import InvalidAudio, InvalidConfig, InvalidMessage, VoiceForgeError
-from frontend.protocols.commands import Audio, CloseStream, Configure, Finalize, KeepAlive
+from frontend.protocols.base import Audio, CloseStream, Configure, Finalize, KeepAlive
 from frontend.protocols.config import StreamConfig
-from frontend.protocols.native import NativeProtocol, error_message
+from frontend.protocols.native import NativeWire
 
 STAMP = "2026-01-31T12:00:00.000Z"
 TYPES = ["configure", "audio", "keep_alive", "finalize", "close_stream"]
@@ -28,7 +28,8 @@ SETTING_NAMES = st.sampled_from(list(StreamConfig.model_fields))
 
 
 def parse(frame: str | bytes, config: StreamConfig | None = None):
-    return NativeProtocol(config or StreamConfig()).parse(frame)
+    (command,) = NativeWire(config or StreamConfig()).parse(frame)
+    return command
 
 
 def outcome(frame: str | bytes) -> object:
@@ -39,7 +40,7 @@ def outcome(frame: str | bytes) -> object:
     except VoiceForgeError as refused:
         error = refused
     assert not error.fatal, "a wrong message must not end the stream"
-    assert json.dumps(error_message(error, STAMP), ensure_ascii=False).encode()
+    assert json.dumps(NativeWire(StreamConfig()).failed(error, STAMP)[0].body, ensure_ascii=False).encode()
     assert str(error)
     return error
 
@@ -73,11 +74,11 @@ def test_any_settings_give_a_configuration_or_a_clear_error(changes: dict[str, o
 
 @given(st.dictionaries(SETTING_NAMES, JSON, max_size=3))
 def test_settings_that_are_refused_leave_the_old_ones_in_place(changes: dict[str, object]):
-    protocol = NativeProtocol(StreamConfig(language="de"))
+    wire = NativeWire(StreamConfig(language="de"))
     try:
-        assert protocol.parse(json.dumps({"type": "configure", "config": changes})) == Configure(protocol.config)
+        assert list(wire.parse(json.dumps({"type": "configure", "config": changes}))) == [Configure(wire.options)]
     except VoiceForgeError:
-        assert protocol.config == StreamConfig(language="de")
+        assert wire.config == StreamConfig(language="de")
 
 
 @given(st.binary(max_size=100))
@@ -172,10 +173,10 @@ def test_an_error_is_short_however_long_the_message_is(message: dict[str, object
 
 
 def test_a_configure_changes_only_what_it_names():
-    protocol = NativeProtocol(StreamConfig())
-    protocol.parse('{"type":"configure","config":{"language":"de","sample_rate":8000}}')
-    protocol.parse('{"type":"configure","config":{"encoding":"mulaw"}}')
-    assert protocol.config == StreamConfig(language="de", sample_rate=8000, encoding="mulaw")
+    wire = NativeWire(StreamConfig())
+    wire.parse('{"type":"configure","config":{"language":"de","sample_rate":8000}}')
+    wire.parse('{"type":"configure","config":{"encoding":"mulaw"}}')
+    assert wire.config == StreamConfig(language="de", sample_rate=8000, encoding="mulaw")
 
 
 @pytest.mark.parametrize("fields", [{}, {"config": None}, {"config": []}, {"config": "linear16"}])

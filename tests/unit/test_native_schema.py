@@ -14,7 +14,8 @@ from jsonschema import Draft202012Validator
 from frontend import errors
 from frontend.errors import VoiceForgeError
 from frontend.protocols import native
-from frontend.protocols.native import error_message, message
+from frontend.protocols.config import StreamConfig
+from frontend.protocols.native import NativeWire, message
 from frontend.server.connection import now
 from frontend.server.gateway import NotFound
 from frontend.speech.events import Final, Finished, Partial, SpeechEnded, SpeechStarted, Timings, Word
@@ -75,7 +76,7 @@ def test_the_end_of_a_session_is_not_told_as_an_event():
 
 @pytest.mark.parametrize("kind", [*error_types(), NotFound], ids=lambda kind: kind.__name__)
 def test_every_error_is_told_as_the_schema_says(kind: type[VoiceForgeError]):
-    VALIDATOR.validate(error_message(kind("what is wrong; what to do"), STAMP))
+    VALIDATOR.validate(NativeWire(StreamConfig()).failed(kind("what is wrong; what to do"), STAMP)[0].body)
 
 
 def test_the_clock_writes_what_the_schema_calls_a_timestamp():

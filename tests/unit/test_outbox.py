@@ -12,9 +12,19 @@ from hypothesis import strategies as st
 
 from frontend.errors import SlowClient
 from frontend.observability.metrics import Metrics
+from frontend.protocols.base import Outgoing
 from frontend.server.outbox import Outbox
 
 Message = dict[str, Any]
+
+
+def outgoing(message: Message) -> Outgoing:
+    segment = (0, message.get("segment", 0))
+    return Outgoing(
+        message,
+        partial_of=segment if message["type"] == "interim" else None,
+        settles=segment if message["type"] == "final" else None,
+    )
 
 
 class Client:
@@ -52,7 +62,7 @@ async def delivered(*messages: Message, limit: int = 100) -> list[Message]:
     client = Client()
     box, metrics = outbox(client, limit=limit)
     for m in messages:
-        box.put(m)
+        box.put(outgoing(m))
     box.finish()
     await box.run()
     assert waiting(metrics) == 0
@@ -88,7 +98,7 @@ async def test_text_is_sent_as_it_is_written():
         sent.append(text)
 
     box = Outbox(send, Metrics(), limit=5, patience_s=1)
-    box.put({"type": "final", "segment": 1, "transcript": "größer 東京"})
+    box.put(outgoing({"type": "final", "segment": 1, "transcript": "größer 東京"}))
     box.finish()
     await box.run()
     assert "größer 東京" in sent[0]
@@ -119,7 +129,7 @@ async def test_messages_put_while_it_runs_are_sent_at_once():
     box, _ = outbox(client)
     run = asyncio.create_task(box.run())
     for n in range(3):
-        box.put(final(n))
+        box.put(outgoing(final(n)))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert len(client.got) == n + 1
@@ -133,10 +143,10 @@ async def test_a_client_that_lets_too_much_wait_is_slow():
     box, metrics = outbox(client, limit=3)
     run = asyncio.create_task(box.run())
     for n in range(1, 5):
-        box.put(final(n))
+        box.put(outgoing(final(n)))
         await asyncio.sleep(0)
     assert waiting(metrics) == 3
-    box.put(final(5))
+    box.put(outgoing(final(5)))
     client.reading.set()
     with pytest.raises(SlowClient, match="3 results wait"):
         await run
@@ -149,7 +159,7 @@ async def test_interims_alone_never_fill_the_outbox():
     box, metrics = outbox(client, limit=2)
     run = asyncio.create_task(box.run())
     for n in range(1_000):
-        box.put(interim(1, n))
+        box.put(outgoing(interim(1, n)))
         if n % 100 == 0:
             await asyncio.sleep(0)
     assert waiting(metrics) == 1
@@ -167,8 +177,8 @@ async def test_a_send_that_is_not_taken_in_time_makes_the_client_slow():
     client = Client()
     client.reading.clear()
     box, metrics = outbox(client, patience_s=0.02)
-    box.put(final(1))
-    box.put(final(2))
+    box.put(outgoing(final(1)))
+    box.put(outgoing(final(2)))
     with pytest.raises(SlowClient, match="not read"):
         await box.run()
     assert waiting(metrics) == 0
@@ -181,7 +191,7 @@ async def test_a_connection_that_breaks_leaves_nothing_counted_as_waiting():
     metrics = Metrics()
     box = Outbox(broken, metrics, limit=10, patience_s=1)
     for n in range(5):
-        box.put(final(n))
+        box.put(outgoing(final(n)))
     with pytest.raises(ConnectionResetError):
         await box.run()
     assert waiting(metrics) == 0
@@ -193,7 +203,7 @@ async def test_what_is_put_after_the_end_is_not_counted_as_waiting_for_ever():
     box, metrics = outbox(client)
     box.finish()
     await box.run()
-    box.put(final(1))
+    box.put(outgoing(final(1)))
     assert waiting(metrics) == 0
 
 
@@ -203,7 +213,7 @@ async def test_a_cancelled_outbox_leaves_nothing_counted_as_waiting():
     box, metrics = outbox(client)
     run = asyncio.create_task(box.run())
     for n in range(3):
-        box.put(final(n))
+        box.put(outgoing(final(n)))
     await asyncio.sleep(0)
     run.cancel()
     with pytest.raises(asyncio.CancelledError):

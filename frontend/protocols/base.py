@@ -1,0 +1,204 @@
+"""What every wire has in common: how a handshake is read, what a client may ask, how it is told. Pure.
+
+An `Adapter` stands for a path of the server; for each accepted handshake it makes a `Wire`, which turns frames into
+commands and events into messages, and keeps whatever state its protocol needs. A new protocol is a module with these
+two, and a line in `frontend/app.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from frontend.audio.format import AudioFormat
+from frontend.errors import VoiceForgeError
+from frontend.speech.events import Event
+
+RATE = 16_000
+Body = dict[str, Any]
+
+
+def seconds(samples: int) -> float:
+    """Samples of the stream as seconds, to the millisecond."""
+    return round(samples / RATE, 3)
+
+
+# --- the handshake ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Handshake:
+    """A WebSocket handshake: `query` by name, `headers` by lower-case name, `subprotocols` in the client's order."""
+
+    path: str
+    query: Mapping[str, list[str]]
+    headers: Mapping[str, str]
+    subprotocols: Sequence[str] = ()
+
+    def last(self, name: str) -> str | None:
+        """The last value of a query parameter."""
+        values = self.query.get(name)
+        return values[-1] if values else None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The HTTP answer to a handshake that is not accepted; `body` becomes JSON."""
+
+    body: Body
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+# --- the session that a client wants ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """A session's settings, whatever the wire calls them. `model` None is the server's default."""
+
+    audio: AudioFormat = field(default_factory=AudioFormat)
+    model: str | None = None
+    language: str = "en"
+    interim_results: bool = True
+    vad_enabled: bool = True
+    vad_threshold: float | None = None
+    """Speech probability above which a frame is speech; None is the default of `VadSettings`."""
+    pre_roll_ms: int | None = None
+    endpointing_ms: int = 500
+    utterance_end_ms: int | None = None
+    """Tell `UtteranceEnded` when so much time has passed since the last word; None does not."""
+    multichannel: bool = False
+    """A session for each channel, instead of one for their mix."""
+
+
+# --- what clients ask for -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A message for the client. One with `partial_of` is replaced, while it waits, by the next of that segment, and is
+    dropped when one that `settles` the segment comes; a segment is (channel, number)."""
+
+    body: Body
+    partial_of: tuple[int, int] | None = None
+    settles: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Audio:
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Configure:
+    """Settings for what follows; answered by `Wire.configured`, or an error and the old settings stay."""
+
+    options: StreamOptions
+
+
+@dataclass(frozen=True)
+class KeepAlive:
+    pass
+
+
+@dataclass(frozen=True)
+class Finalize:
+    """A final now, for everything that was sent."""
+
+
+@dataclass(frozen=True)
+class Discard:
+    """What was sent and has no final yet is forgotten."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Nothing for the session to do; the client gets an answer."""
+
+    messages: tuple[Outgoing, ...]
+
+
+@dataclass(frozen=True)
+class CloseStream:
+    pass
+
+
+Command = Audio | Configure | KeepAlive | Finalize | Discard | Reply | CloseStream
+
+
+# --- what clients are told ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A session that was accepted. `session_id` is a UUID; `limits` by name, with units in the names."""
+
+    session_id: str
+    model: str
+    limits: Mapping[str, float]
+    created: str
+
+
+@dataclass(frozen=True)
+class Totals:
+    """A session's sums. `speech` and `received` are samples."""
+
+    received: int = 0
+    speech: int = 0
+    n_partials: int = 0
+    n_finals: int = 0
+
+
+class Wire(Protocol):
+    """One client's protocol state. `now` is the server's clock: ISO 8601 in UTC, with milliseconds."""
+
+    @property
+    def options(self) -> StreamOptions:
+        """What the client has asked for so far."""
+        ...
+
+    def parse(self, frame: str | bytes) -> Iterable[Command]:
+        """Raises a `VoiceForgeError`; the session ends with it when it is fatal, else the stream goes on."""
+        ...
+
+    def opened(self, session: Opened, now: str) -> list[Outgoing]: ...
+
+    def configured(self, model: str, now: str) -> list[Outgoing]: ...
+
+    def refused(self, options: StreamOptions) -> None:
+        """A `Configure` could not be carried out: `options` are in effect still."""
+        ...
+
+    def tell(self, event: Event, channel: int, now: str) -> list[Outgoing]: ...
+
+    def failed(self, error: VoiceForgeError, now: str) -> list[Outgoing]: ...
+
+    def closed(self, totals: Totals, error: VoiceForgeError | None, now: str) -> list[Outgoing]:
+        """The last messages; `error` is what ended the session, None when the client closed it."""
+        ...
+
+    def close_frame(self, error: VoiceForgeError | None) -> tuple[int, str]:
+        """Close code and reason (123 bytes at most)."""
+        ...
+
+
+class Adapter(Protocol):
+    """A path, or several, of the server."""
+
+    @property
+    def paths(self) -> tuple[str, ...]: ...
+
+    def key(self, handshake: Handshake) -> str | None:
+        """The API key that the client shows, wherever this protocol puts it."""
+        ...
+
+    def subprotocol(self, handshake: Handshake) -> str | None:
+        """The subprotocol to select."""
+        ...
+
+    def wire(self, handshake: Handshake) -> Wire:
+        """Raises a `VoiceForgeError` for settings that cannot be."""
+        ...
+
+    def refusal(self, error: VoiceForgeError, request_id: str) -> Refusal: ...
