@@ -21,9 +21,9 @@ from frontend.inference.health import Health
 from frontend.inference.triton import Patience, TritonEngine
 from frontend.observability.metrics import Metrics
 from frontend.protocols.native import NativeAdapter
-from frontend.server.connection import Services
 from frontend.server.gateway import Gateway
 from frontend.server.http import application
+from frontend.server.sessions import Services
 from frontend.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from websockets.asyncio.server import ServerConnection
@@ -24,8 +23,6 @@ from frontend.errors import (
     SlowClient,
     VoiceForgeError,
 )
-from frontend.inference.base import AsrStream, Engine
-from frontend.observability.metrics import Metrics
 from frontend.protocols.base import (
     Audio,
     CloseStream,
@@ -43,33 +40,17 @@ from frontend.protocols.base import (
 )
 from frontend.server.live import LiveSession
 from frontend.server.outbox import Outbox
-from frontend.settings import Settings
+from frontend.server.sessions import Services, asr_stream, max_segment_s, model_of, open_session, session_settings
 from frontend.speech.events import Event, Final, Partial
-from frontend.speech.session import RATE, SessionSettings
-from frontend.speech.vad_gate import VadSettings
 
 log = logging.getLogger(__name__)
 
 SET_BEFORE_AUDIO = ("model", "language", "interim_results", "vad_enabled", "endpointing_ms", "multichannel")
-MARGIN_S = 1
-"""A segment is cut this much before the model's window is full."""
 
 
 def now() -> str:
     """ISO 8601 in UTC with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-@dataclass(frozen=True)
-class Services:
-    """What every connection shares."""
-
-    engine: Engine
-    metrics: Metrics
-    settings: Settings
-    default_model: str
-    window_s: Callable[[str], int]
-    """How many seconds of audio a model's window holds."""
 
 
 class Connection:
@@ -232,7 +213,7 @@ class Connection:
             if self._received == 0:
                 self._input = AudioInput(options.audio)
                 for session in self._sessions:
-                    session.restart(self._session_settings(), self._asr_stream())
+                    session.restart(session_settings(self._services, options), asr_stream(self._services, options))
             else:
                 late = [n for n in SET_BEFORE_AUDIO if getattr(options, n) != getattr(old, n)]
                 if late:
@@ -258,41 +239,17 @@ class Connection:
 
     @property
     def _model(self) -> str:
-        return self._options.model or self._services.default_model
+        return model_of(self._services, self._options)
 
     def _session(self, channel: int) -> LiveSession:
-        return LiveSession(
-            self._session_settings(), self._services.engine.vad_stream(), self._asr_stream(), self._services.metrics,
-            lambda event: self._on_event(event, channel), max_backlog_s=self._settings.max_backlog_s,
-        )  # fmt: skip
-
-    def _session_settings(self) -> SessionSettings:
-        options = self._options
-        vad = replace(VadSettings(), endpoint=options.endpointing_ms * RATE // 1000)
-        if options.vad_threshold is not None:
-            vad = replace(vad, enter=options.vad_threshold, leave=max(0.01, options.vad_threshold - 0.15))
-        if options.pre_roll_ms is not None:
-            vad = replace(vad, pre_roll=options.pre_roll_ms * RATE // 1000)
-        return SessionSettings(
-            vad=vad,
-            vad_enabled=options.vad_enabled,
-            interim_results=options.interim_results,
-            max_segment=self._max_segment_s * RATE,
-        )
-
-    @property
-    def _max_segment_s(self) -> int:
-        return self._services.window_s(self._model) - MARGIN_S
-
-    def _asr_stream(self) -> AsrStream:
-        return self._services.engine.asr_stream(self._model, self._options.language)
+        return open_session(self._services, self._options, lambda event: self._on_event(event, channel))
 
     def _opened(self) -> Opened:
         limits = {
             "max_frame_bytes": self._settings.max_frame_bytes,
             "no_data_timeout_s": self._settings.no_data_timeout_s,
             "max_session_s": self._settings.max_session_s,
-            "max_segment_s": self._max_segment_s,
+            "max_segment_s": max_segment_s(self._services, self._options),
         }
         return Opened(self.session_id, self._model, limits, now())
 

@@ -26,7 +26,8 @@ from frontend.control.auth import Authenticator
 from frontend.control.limits import ConnectionSlots
 from frontend.errors import ShuttingDown, VoiceForgeError
 from frontend.protocols.base import Adapter, Handshake, Refusal, Wire
-from frontend.server.connection import Connection, Services
+from frontend.server.connection import Connection
+from frontend.server.sessions import Services
 
 log = logging.getLogger(__name__)
 

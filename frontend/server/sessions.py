@@ -1,0 +1,81 @@
+"""From what a client wants to a running session: the one place where options become the engine's settings."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+
+from frontend.inference.base import AsrStream, Engine, Pcm
+from frontend.observability.metrics import Metrics
+from frontend.protocols.base import StreamOptions
+from frontend.server.live import LiveSession
+from frontend.settings import Settings
+from frontend.speech.events import Event
+from frontend.speech.session import RATE, SessionSettings
+from frontend.speech.vad_gate import VadSettings
+
+MARGIN_S = 1
+"""A segment is cut this much before the model's window is full."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What every session shares."""
+
+    engine: Engine
+    metrics: Metrics
+    settings: Settings
+    default_model: str
+    window_s: Callable[[str], int]
+    """How many seconds of audio a model's window holds."""
+
+
+def model_of(services: Services, options: StreamOptions) -> str:
+    return options.model or services.default_model
+
+
+def max_segment_s(services: Services, options: StreamOptions) -> int:
+    """Where speech without a pause is cut at the latest, in seconds."""
+    return services.window_s(model_of(services, options)) - MARGIN_S
+
+
+def asr_stream(services: Services, options: StreamOptions) -> AsrStream:
+    """Raises `UnknownModel`."""
+    return services.engine.asr_stream(model_of(services, options), options.language)
+
+
+def session_settings(services: Services, options: StreamOptions) -> SessionSettings:
+    vad = replace(VadSettings(), endpoint=options.endpointing_ms * RATE // 1000)
+    if options.vad_threshold is not None:
+        vad = replace(vad, enter=options.vad_threshold, leave=max(0.01, options.vad_threshold - 0.15))
+    if options.pre_roll_ms is not None:
+        vad = replace(vad, pre_roll=options.pre_roll_ms * RATE // 1000)
+    return SessionSettings(
+        vad=vad,
+        vad_enabled=options.vad_enabled,
+        interim_results=options.interim_results,
+        max_segment=max_segment_s(services, options) * RATE,
+    )
+
+
+def open_session(services: Services, options: StreamOptions, emit: Callable[[Event], None]) -> LiveSession:
+    """A session that tells `emit` its events, in order; to be entered as a context. Raises `UnknownModel`."""
+    return LiveSession(
+        session_settings(services, options), services.engine.vad_stream(), asr_stream(services, options), services.metrics,
+        emit, max_backlog_s=services.settings.max_backlog_s,
+    )  # fmt: skip
+
+
+async def transcribe(
+    services: Services, options: StreamOptions, audio: AsyncIterator[Pcm], emit: Callable[[Event], None]
+) -> int:
+    """A recording through a session of its own, as fast as the engine takes it; returns its samples.
+
+    `audio` yields int16 (n,) at 16 kHz, one channel. Raises what the session raises.
+    """
+    async with open_session(services, options, emit) as session:
+        async for samples in audio:
+            await session.feed(samples)
+        session.close()
+        await session.finished.wait()
+        return session.received
