@@ -114,6 +114,7 @@ class TritonPythonModel:
             stream.clear()
             self._answer(sender, Hypothesis([], [], "", 0.0), 0, 0.0)
             return
+        self._prefix(request)  # first: a refused request must not leave its audio behind
         stream.append(pb_utils.get_input_tensor_by_name(request, "audio").as_numpy().reshape(-1).copy())
         if stream.n_samples == 0:
             self._answer(sender, Hypothesis([], [], "", 0.0), 0, 0.0)

@@ -185,8 +185,10 @@ class SessionCore:
         elif running.kind is _Kind.FINAL:
             self._ended.popleft()
             effects += self._settle(running.segment, running.request, hypothesis or Hypothesis(""))
-        elif hypothesis:
-            effects += self._partial(running, hypothesis)
+        else:
+            self._lag = 0.7 * self._lag + 0.3 * (self.received - running.received)
+            if hypothesis:
+                effects += self._partial(running, hypothesis)
         return [*effects, *self._advance()]
 
     def finalize(self) -> list[Effect]:
@@ -411,7 +413,6 @@ class SessionCore:
     def _partial(self, running: _Running, h: Hypothesis) -> list[Effect]:
         """A partial, or a final decoded ahead, which is a partial as well while speech may go on."""
         segment, request = running.segment, running.request
-        self._lag = 0.7 * self._lag + 0.3 * (self.received - running.received)
         self._find_language(segment, request, h)
         if running.kind is _Kind.AHEAD:
             segment.ahead = request.end, h
