@@ -23,9 +23,9 @@ def is_filler(text: str, language: str) -> bool:
     return bare(text) in FILLERS.get(language, ())
 
 
-def may_join(a: str, b: str, language: str) -> bool:
+def may_join(a: str, b: str | None, language: str) -> bool:
     """A filler hands its full stop to the word before it."""
-    return is_filler(b, language)
+    return b is None or is_filler(b, language)
 
 
 def without_fillers(words: Sequence[Word], language: str) -> list[Word]:

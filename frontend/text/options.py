@@ -105,9 +105,7 @@ def _redact(name: str, value: Any) -> frozenset[str]:
         text = str(kind).strip().lower()
         if text not in REDACT_NAMES and text not in {"false", "none", ""}:
             # Never ignored: whoever asks for it must not believe that it happens.
-            raise InvalidConfig(
-                f"{name}={text[:40]!r} cannot be redacted here; there is {', '.join((*redact.KINDS, 'true'))}"
-            )
+            raise InvalidConfig(f"{name}={text[:40]!r} cannot be redacted; there is {', '.join((*redact.KINDS, 'true'))}")
         found |= {REDACT_NAMES[text]} if text in REDACT_NAMES else set()
     return frozenset(found)
 
@@ -128,7 +126,7 @@ def _replace(name: str, value: Any) -> tuple[tuple[str, str], ...]:
         find, new = _phrase(name, find), _phrase(name, new)
         if not find:
             raise InvalidConfig(
-                f"{name}={str(rule)[:40]!r} has nothing to find; write find:replacement, or find to delete it"
+                f"{name}={str(rule)[:40]!r} has nothing to find; write find:replacement, or find alone to delete"
             )
         out.append((find, new))
     return tuple(out)

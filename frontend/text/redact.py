@@ -20,6 +20,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from frontend.audio.format import ENGINE_RATE
 from frontend.speech.events import Word
 from frontend.text import digits, emails
 from frontend.text.digits import Run
@@ -45,16 +46,16 @@ CUE_REACH = 8
 """Words before a number in which it is announced: "the security code on the back of it is"."""
 
 OPEN_LEAST = {"pci": 4, "ssn": 3, "phone": 3}
-"""Digits at the end of a segment from which on they may be the beginning of what is asked for. Four for cards: "100" stays."""
+"""Digits at the end of a segment from which on they may begin what is asked for. Four for cards, so that "100" stays."""
 
-PAUSE = 15 * 16_000
+PAUSE = 15 * ENGINE_RATE
 """Samples: a longer pause than this does not continue a number. Time enough to turn the card over."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a stream remembers between segments: how often each entity was seen, the digits of a run that the last segment ended
-    in and where, and its last words."""
+    """What a stream remembers between segments: how often each entity was seen, the digits of a run that the last segment
+    ended in and where, and its last words."""
 
     counts: dict[str, int] = field(default_factory=dict[str, int])
     open_digits: int = 0
@@ -95,8 +96,8 @@ def redacted(
 
 
 def hidden(words: Sequence[Word], kinds: frozenset[str], language: str) -> list[Word]:
-    """Words of a partial that may still change: every number is masked, and with `email` nothing is shown, since any word may
-    become the beginning of an address."""
+    """Words of a partial that may still change: every number is masked, and with `email` nothing is shown, since any
+    word may become the beginning of an address."""
     if "email" in kinds:
         return []
     out: list[Word] = []
@@ -108,8 +109,10 @@ def hidden(words: Sequence[Word], kinds: frozenset[str], language: str) -> list[
     return [*out, *words[at:]]
 
 
-def may_join(a: str, b: str, kinds: frozenset[str], language: str) -> bool:
-    return digits.may_join(a, b, language) or ("email" in kinds and emails.may_join(bare(a), bare(b), language))
+def may_join(a: str, b: str | None, kinds: frozenset[str], language: str) -> bool:
+    if digits.may_join(a, b, language):
+        return True
+    return "email" in kinds and emails.may_join(bare(a), None if b is None else bare(b), language)
 
 
 class _Detector:
@@ -157,9 +160,9 @@ class _Detector:
         return spans
 
     def _whole(self, run: Run, carried: int) -> str | None:
-        """The entity of a run that is redacted together with the "and" or "to" in it; None if its numbers count one by one."""
+        """The entity of a run that is redacted together with the "and" or "to" in it; None if they count one by one."""
         total = len(run.digits) + carried
-        if "pci" in self._kinds and total >= CARD_LEAST:
+        if total >= CARD_LEAST and not self._kinds.isdisjoint({"pci", "numbers", "aggressive_numbers"}):
             return "CREDIT_CARD" if not carried and total in CARD and digits.luhn(run.digits) else ""
         if "ssn" in self._kinds and total == SSN_LENGTH:
             return "" if carried else "SSN"

@@ -9,12 +9,17 @@ from typing import Any
 
 from frontend.speech.events import Word
 
-MARKS = " \t\r\n.,;:!?…\"'“”‘’‚„`«»‹›¿¡()–—―-·。、，；：！？「」『』（）"  # noqa: RUF001
+MARKS = " \t\r\n.,;:!?…\"'“”‘’‚„`«»‹›¿¡()–—―-·。、，；：！？「」『』（）"
 """What may stand around a word without being part of it."""
 
 SENTENCE_END = frozenset(".?!…。！？")
 PLACEHOLDER = re.compile(r"\[[A-Z_]+(?:_\d+)?\]")
 """What redaction writes; it has no other casing."""
+
+
+def word_set(text: str) -> frozenset[str]:
+    """A set written as a text, which is how word lists are read and changed most easily."""
+    return frozenset(text.split())
 
 
 def split(text: str) -> tuple[str, str, str]:
