@@ -114,8 +114,8 @@ def _single(low: str) -> bool:
     return len(found) == 1 and len(found[0].text) == 1
 
 
-def runs(words: Sequence[Word], language: str) -> list[Run]:
-    """Longest runs, in order; punctuation, pauses, hesitations and "dash" do not end one."""
+def runs(words: Sequence[Word], language: str, continued: bool = False) -> list[Run]:
+    """Longest runs, in order; punctuation, pauses, hesitations and "dash" do not end one. `continued`: after a number."""
     lows = [bare(w.text) for w in words]
     spoken = _spoken(lows, language)
     parts: list[Part] = []
@@ -124,7 +124,7 @@ def runs(words: Sequence[Word], language: str) -> list[Run]:
             parts.append(Part(i, written(low)))
         elif i in spoken:
             parts.append(Part(i, *spoken[i]))
-        elif language == "en" and low in ZEROS and _beside(lows, i):
+        elif language == "en" and low in ZEROS and _beside(lows, i, continued):
             parts.append(Part(i, "0"))
     out: list[list[Part]] = []
     for part in parts:
@@ -136,13 +136,13 @@ def runs(words: Sequence[Word], language: str) -> list[Run]:
     return [Run(tuple(r)) for r in out if any(p.digits for p in r)]
 
 
-def _beside(lows: Sequence[str], at: int) -> bool:
+def _beside(lows: Sequence[str], at: int, continued: bool) -> bool:
     """An "oh" is a zero beside a number, whatever may stand between."""
     for step in (-1, 1):
         i = at + step
         while 0 <= i < len(lows) and between(lows[i], "en"):
             i += step
-        if 0 <= i < len(lows) and is_number(lows[i], "en"):
+        if is_number(lows[i], "en") if 0 <= i < len(lows) else continued and i < 0:
             return True
     return False
 

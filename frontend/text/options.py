@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from frontend.errors import InvalidConfig
 from frontend.text import dictation, fillers, numbers, profanity, redact, smart
+from frontend.text.words import bare
 
 MOST_REPLACE, MOST_SEARCH, LONGEST = 200, 50, 200
 """Rules and phrases of one stream (Deepgram's limits), and characters of one."""
@@ -124,7 +125,7 @@ def _replace(name: str, value: Any) -> tuple[tuple[str, str], ...]:
     for rule in rules:
         find, new = rule if isinstance(rule, list | tuple) and len(rule) == 2 else str(rule).partition(":")[::2]
         find, new = _phrase(name, find), _phrase(name, new)
-        if not find:
+        if not any(map(bare, find.split())):
             raise InvalidConfig(
                 f"{name}={str(rule)[:40]!r} has nothing to find; write find:replacement, or find alone to delete"
             )
@@ -133,7 +134,10 @@ def _replace(name: str, value: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _search(name: str, value: Any) -> tuple[str, ...]:
-    phrases = [phrase for phrase in (_phrase(name, v) for v in _list(value)) if phrase]
+    phrases = [_phrase(name, v) for v in _list(value)]
+    for phrase in phrases:
+        if not any(c.isalnum() for c in phrase):
+            raise InvalidConfig(f"{name}={phrase[:40]!r} has no letter or digit to look for")
     if len(phrases) > MOST_SEARCH:
         raise InvalidConfig(f"{name}: {len(phrases)} phrases; up to {MOST_SEARCH} are taken")
     return tuple(dict.fromkeys(phrases))

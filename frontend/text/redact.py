@@ -90,7 +90,7 @@ def redacted(
         out.append(remarked(words[span.start : span.end], text))
         at = span.end
     after = replace(context, counts=counts, recent=(*context.recent, *lows)[-CUE_REACH:])
-    if words and not all(digits.between(low, language) for low in lows):
+    if found.says_more():
         after = replace(after, open_digits=found.open_digits(), until=words[-1].end)
     return [*out, *words[at:]], after
 
@@ -123,7 +123,7 @@ class _Detector:
     ) -> None:
         self._words, self._lows, self._kinds, self._language = words, lows, kinds, language
         self._context, self._ends = context, ends
-        self._runs = digits.runs(words, language)
+        self._runs = digits.runs(words, language, continued=context.open_digits > 0)
 
     def spans(self) -> list[Span]:
         addresses = emails.spans(self._lows, self._language) if "email" in self._kinds else []
@@ -132,6 +132,10 @@ class _Detector:
             if not any(run.start < b and a < run.end for a, b in addresses):
                 spans += self._of_run(run)
         return sorted(spans, key=lambda s: s.start)
+
+    def says_more(self) -> bool:
+        """Whether there is more than what may stand inside a number."""
+        return bool(self._runs) or not all(digits.between(low, self._language) for low in self._lows)
 
     def open_digits(self) -> int:
         """Digits of the run that the segment ends in, those of the segment before included where it goes on from there."""
