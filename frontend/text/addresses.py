@@ -47,6 +47,8 @@ def _label(tokens: Sequence[str], at: int) -> tuple[str, int] | None:
 def _domain(tokens: Sequence[str], at: int) -> tuple[str, int] | None:
     if at < len(tokens) and DOMAIN.fullmatch(tokens[at]):
         return tokens[at], at + 1
+    if "dot" not in tokens:
+        return None
     part = _label(tokens, at)
     text = ""
     while part:
@@ -70,6 +72,8 @@ def _local(tokens: Sequence[str], at: int) -> tuple[str, int] | None:
 def email(tokens: Sequence[str], at: int) -> Address | None:
     """An address from token `at` on. Tokens are bare words with numbers in digits. A plain "X at Y dot com" is one
     only after a word like "email", or at a mail provider; it is more often a place."""
+    if "at" not in tokens:
+        return None
     local = _local(tokens, at)
     if local is None or local[1] >= len(tokens) or tokens[local[1]] != "at":
         return None

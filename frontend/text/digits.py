@@ -79,6 +79,8 @@ def _in_run(low: str, language: str) -> bool:
 
 
 def _pieces(low: str) -> list[str]:
+    if low.isalpha():
+        return [low]
     return [p for p in re.split(r"[-‐‑–—/,.:]+", low) if p]
 
 

@@ -95,14 +95,14 @@ def redacted(
     return [*out, *words[at:]], after
 
 
-def hidden(words: Sequence[Word], kinds: frozenset[str], language: str) -> list[Word]:
+def hidden(words: Sequence[Word], kinds: frozenset[str], language: str, context: Context) -> list[Word]:
     """Words of a partial that may still change: every number is masked, and with `email` nothing is shown, since any
     word may become the beginning of an address."""
     if "email" in kinds:
         return []
     out: list[Word] = []
     at = 0
-    for run in digits.runs(words, language):
+    for run in digits.runs(words, language, continued=context.open_digits > 0):
         out += words[at : run.start]
         out.append(remarked(words[run.start : run.end], GENERIC))
         at = run.end

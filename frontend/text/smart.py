@@ -18,6 +18,7 @@ CURRENCIES = {"dollar": "$", "dollars": "$", "euro": "€", "euros": "€"}
 """Not pounds: they are more often a weight."""
 CENTS = frozenset({"cent", "cents"})
 SCALES = frozenset({"thousand", "million", "billion", "trillion"})
+HALVES = frozenset({"am", "pm", "a", "p"})
 GLUE = frozenset(
     {"dot", "at", "underscore", "dash", "hyphen", "plus", "slash", "colon", "http", "https", "percent", "per", "am", "pm"}
 )
@@ -86,8 +87,8 @@ def formatted(words: Sequence[Word]) -> list[Word]:
         made = _made(items, tokens, at)
         if made is None:
             source = words[item.start : item.end]
-            changed = item.number and not item.lone
-            out += [merged(source, item.lead + item.text + item.trail)] if changed else source
+            text = item.lead + item.text + item.trail
+            out += [merged(source, text)] if len(source) > 1 or text != source[0].text else source
             at += 1
             continue
         text, length = made
@@ -116,7 +117,8 @@ def _items(words: Sequence[Word]) -> list[Item]:
 
 
 def _made(items: Sequence[Item], tokens: Sequence[str], at: int) -> Made:
-    for pattern in (_address, _time, _half_of_day, _day, _money, _percent, _digits):
+    patterns = NUMERIC if items[at].number else (_address, _half_of_day) if tokens[at] in HALVES else (_address,)
+    for pattern in patterns:
         made = pattern(items, tokens, at)
         if made and not any(i.trail for i in items[at : at + made[1] - 1]):
             return made
@@ -224,3 +226,7 @@ def _digits(items: Sequence[Item], tokens: Sequence[str], at: int) -> Made:
     if len(sizes) > 1 and grouped and PHONE.fullmatch(text):
         return "-".join(filter(None, (text[:-10], text[-10:-7], text[-7:-4], text[-4:]))), len(sizes)
     return ("".join(i.text for i in items[at : at + single]), single) if single >= DIGITS_TOGETHER else None
+
+
+NUMERIC = (_address, _time, _day, _money, _percent, _digits)
+"""Patterns that begin with a number, the surest first."""

@@ -25,6 +25,8 @@ def word_set(text: str) -> frozenset[str]:
 def split(text: str) -> tuple[str, str, str]:
     """Marks before, the word itself, marks after; joined they are `text`. A sign or a leading decimal point of a number
     belongs to the word; of marks alone the word is empty."""
+    if text.isalnum():
+        return "", text, ""
     core = text.strip(MARKS)
     if not core:
         return "", "", text
@@ -37,7 +39,7 @@ def split(text: str) -> tuple[str, str, str]:
 def bare(text: str) -> str:
     """The word without punctuation and casing, as Deepgram's `word` beside `punctuated_word`; empty for marks alone."""
     core = split(text)[1]
-    return core if PLACEHOLDER.fullmatch(core) else core.lower()
+    return core if core[:1] == "[" and PLACEHOLDER.fullmatch(core) else core.lower()
 
 
 def ends_sentence(marks: str) -> bool:

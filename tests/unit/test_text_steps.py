@@ -54,8 +54,8 @@ def test_profanity(language: str, spoken: str, expected: str):
 
 def test_ordinary_words_are_not_profane():
     spoken = (
-        "Scunthorpe Penistone Sussex assess class bass cockpit cocktail Dick Hancock shiitake analysis god damn hell bloody sex"
-        " breast organ virgin womb gay weed screw drunk kill suck fat tit rapeseed therapist document peacock titles Essex"
+        "Scunthorpe Penistone Sussex assess class bass cockpit cocktail Dick Hancock shiitake analysis god damn hell bloody"
+        " sex breast organ virgin womb gay weed screw drunk kill suck fat tit rapeseed therapist document peacock titles"
     )
     assert written(spoken, profanity_filter=True) == spoken
 
