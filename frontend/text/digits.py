@@ -150,7 +150,7 @@ def _beside(lows: Sequence[str], at: int, continued: bool) -> bool:
 
 
 def split_runs(run: Run, words: Sequence[Word], language: str) -> list[Run]:
-    """The run, parted at words like "and" and "to": what is left is one number or sequence."""
+    """The run, parted at words like "and": what is left is one number or sequence."""
     out: list[list[Part]] = []
     for part in run.parts:
         gap = words[out[-1][-1].index + 1 : part.index] if out else ()

@@ -126,12 +126,18 @@ class _Detector:
         self._runs = digits.runs(words, language, continued=context.open_digits > 0)
 
     def spans(self) -> list[Span]:
+        """In order; an address and a number that overlap are one."""
         addresses = emails.spans(self._lows, self._language) if "email" in self._kinds else []
-        spans = [Span(a, b, "EMAIL_ADDRESS") for a, b in addresses]
+        found = [Span(a, b, "EMAIL_ADDRESS") for a, b in addresses]
         for run in self._runs:
-            if not any(run.start < b and a < run.end for a, b in addresses):
-                spans += self._of_run(run)
-        return sorted(spans, key=lambda s: s.start)
+            found += self._of_run(run)
+        out: list[Span] = []
+        for span in sorted(found, key=lambda s: s.start):
+            if out and span.start < out[-1].end:
+                out[-1] = Span(out[-1].start, max(out[-1].end, span.end), "EMAIL_ADDRESS")
+            else:
+                out.append(span)
+        return out
 
     def says_more(self) -> bool:
         """Whether there is more than what may stand inside a number."""
@@ -164,7 +170,7 @@ class _Detector:
         return spans
 
     def _whole(self, run: Run, carried: int) -> str | None:
-        """The entity of a run that is redacted together with the "and" or "to" in it; None if they count one by one."""
+        """The entity of a run that is redacted together with an "and" in it; None if its numbers count one by one."""
         total = len(run.digits) + carried
         if total >= CARD_LEAST and not self._kinds.isdisjoint({"pci", "numbers", "aggressive_numbers"}):
             return "CREDIT_CARD" if not carried and total in CARD and digits.luhn(run.digits) else ""

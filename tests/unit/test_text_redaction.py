@@ -82,6 +82,12 @@ def test_a_placeholder_lasts_from_first_to_last_word():
     assert out[2] == Word("[SSN_1]", 2 * STEP, 4 * STEP + LENGTH, 0.9)
 
 
+def test_a_number_beside_an_address_is_not_shown():
+    wanted = TextOptions(redact=frozenset({"pci", "email"}))
+    out = TextPipeline(wanted, "en").final(words("it is 4111 1111 um 1111 1111 at gmail ok")).words
+    assert transcript(out) == "it is [EMAIL_ADDRESS_1] ok"
+
+
 def test_entities_are_counted_over_the_stream():
     pipeline = TextPipeline(TextOptions(redact=frozenset({"ssn"})), "en")
     shown = [transcript(pipeline.final(words("555-22-1111 ok")).words) for _ in range(2)]
