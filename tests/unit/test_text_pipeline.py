@@ -79,6 +79,13 @@ def test_stable_words_come_out_as_soon_as_nothing_can_join_them():
     assert transcript(shown[3].words) == "I ate twenty five"
 
 
+def test_a_word_is_not_settled_while_a_dropped_one_may_hand_it_a_full_stop():
+    pipeline, spoken = TextPipeline(TextOptions(filler_words=False), "en"), words("I think um.")
+    partial = pipeline.partial(spoken, 2)
+    assert (transcript(partial.words), partial.stable) == ("I think.", 1)
+    assert transcript(pipeline.final(spoken).words) == "I think."
+
+
 def test_the_unstable_tail_is_not_merged_but_masked():
     wanted = TextOptions(numerals=True, profanity_filter=True, redact=frozenset({"pci"}))
     pipeline = TextPipeline(wanted, "en")

@@ -115,6 +115,17 @@ def test_a_number_that_a_pause_cuts_in_two_is_found_in_both_segments():
     assert [transcript(t.words) for t in (first, second)] == ["my card is [REDACTED]", "[REDACTED] and I am 33"]
 
 
+def test_an_oh_after_a_pause_is_a_zero_of_the_number_before():
+    pipeline = TextPipeline(TextOptions(redact=frozenset({"pci"})), "en")
+    pipeline.final(words("it is three zero zero"))
+    assert transcript(pipeline.partial(words("oh", 6 * STEP), 0).words) == "[REDACTED]"
+    assert transcript(pipeline.final(words("oh", 6 * STEP)).words) == "[REDACTED]"
+
+
+def test_figures_between_spelled_numbers_count_too():
+    assert written("it is thirty 0 one", redact=frozenset({"pci"})) == "it is [REDACTED]"
+
+
 def test_a_long_pause_or_other_words_end_a_number():
     for between, at in (("", 60 * STEP), ("thank you", 8 * STEP)):
         pipeline = TextPipeline(TextOptions(redact=frozenset({"pci"})), "en")
