@@ -264,7 +264,6 @@ class Scheduler:
         now = time.perf_counter()
         tokens = np.array([j.prompt + j.prefix for j in jobs], np.int64)
         cross, (logits, attention, *present) = self._first_pass(np.stack([j.hidden for j in jobs]), tokens)
-        scores = log_softmax(logits)
         rows: list[_Row] = []
         for i, job in enumerate(jobs):
             first = len(job.prompt) - 1  # the position that predicts the first text token
@@ -272,17 +271,19 @@ class Scheduler:
             silent = self._vocabulary.no_speech
             room = LONGEST_TEXT - len(job.prefix)
             before = range(len(job.prefix))
+            silence = float(np.exp(log_softmax(logits[i, start])[silent])) if silent is not None else 0.0
+            scores = [log_softmax(self._vocabulary.suppress(logits[i, first + k].copy(), first=k == 0)) for k in before]
             row = _Row(
                 job,
                 [c[i] for c in cross],
                 list(job.prefix),
-                [float(scores[i, first + k, t]) for k, t in enumerate(job.prefix)],
-                float(np.exp(scores[i, start, silent])) if silent is not None else 0.0,
+                [float(scores[k][t]) for k, t in enumerate(job.prefix)],
+                silence,
                 [attention[i, :, first + k] for k in range(len(job.prefix) + 1)],
-                [entropy(scores[i, first + k]) for k in before] if job.want_words else [],
+                [entropy(scores[k]) for k in before] if job.want_words else [],
                 min(room, 8 + job.n_samples * TOKENS_PER_SECOND // 16000) + len(job.prefix),
                 now,
-                rivals=[self._rivals(scores[i, first + k], job.prefix[k]) for k in before] if job.n_alternatives else [],
+                rivals=[self._rivals(scores[k], job.prefix[k]) for k in before] if job.n_alternatives else [],
                 length=tokens.shape[1],
                 past=[p[i] for p in present],
                 random=np.random.default_rng((job.n_samples, len(job.attempts))),

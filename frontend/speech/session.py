@@ -56,6 +56,9 @@ class SessionSettings:
     """The interval is at least so many times what the last partials took to come: they give way when the engine is busy."""
     max_segment: int = 11 * RATE
     """Where speech without a pause is cut at the latest; one second below what the model's window holds."""
+    split_after: int = 4 * RATE
+    """In a segment longer than this a pause no longer than the tail is enough to part it, when speech goes on behind it:
+    its final is there already, and short windows are cheaper and no worse."""
     vad_chunk: int = 3 * FRAME
     """Frames collected before a VAD request while nothing is about to change: fewer requests, 96 ms of delay at most."""
     utterance_end: int | None = None
@@ -100,6 +103,8 @@ class _Segment:
     requested: bool = False
     owed: bool = False
     """A final is expected even if nothing was said."""
+    parted: bool = False
+    """Speech went on behind it."""
     dropped: bool = False
 
     def trim(self, leave: float, pre_roll: int) -> None:
@@ -148,6 +153,8 @@ class SessionCore:
         self._vad_busy = False
         self._segment: _Segment | None = None
         self._ended: deque[_Segment] = deque()
+        self._since = 0
+        """Where the running segment began, whatever was cut from it since."""
         self._n_segments = 0
         self._floor = 0
         """No segment may begin before this sample: the end of the last one."""
@@ -279,12 +286,16 @@ class SessionCore:
     def _heard(self, probabilities: Sequence[float]) -> list[Effect]:
         effects: list[Effect] = []
         for p in probabilities:
+            last_speech = self._gate.last_speech
             for change in self._gate.feed([p]):
                 if isinstance(change, Started):
                     effects += self._open(change.at)
                 else:
                     effects += self._end_speech(change.at)
             if self._segment:
+                paused = self._gate.position - FRAME - last_speech >= self.settings.vad.tail
+                if paused and self._gate.last_speech > last_speech:
+                    self._part(last_speech)
                 self._segment.probabilities.append(p)
                 silence = self._gate.position - self._gate.last_speech
                 if self.settings.utterance_end is not None and silence >= self.settings.utterance_end:
@@ -295,11 +306,26 @@ class SessionCore:
     def _open(self, at: int) -> list[Effect]:
         at = max(at, self._floor)  # a flush may have ended within the frame
         start = max(self._floor, at - self.settings.vad.pre_roll, 0)
-        segment = _Segment(start, at, Stabilizer(self.settings.stable), decoded_to=at, language=self._language)
-        n = max(0, (self._gate.position - start) // FRAME - 1)  # this frame's own is to follow
-        segment.probabilities, segment.heard_from = [1.0] * n, self._gate.position - (n + 1) * FRAME
-        self._segment = segment
+        self._begin(start, at, self._language)
         return [Emit(SpeechStarted(at))]
+
+    def _begin(self, start: int, speech_start: int, language: str | None) -> None:
+        """A new running segment; the probability of this frame is to follow."""
+        segment = _Segment(start, speech_start, Stabilizer(self.settings.stable), decoded_to=speech_start, language=language)
+        n = max(0, (self._gate.position - start) // FRAME - 1)
+        segment.probabilities, segment.heard_from = [1.0] * n, self._gate.position - (n + 1) * FRAME
+        self._segment, self._since = segment, speech_start
+
+    def _part(self, last_speech: int) -> None:
+        """Speech goes on after a pause: a segment that is long enough ends before it, another one begins."""
+        segment = self._segment
+        assert segment is not None
+        if last_speech - self._since < self.settings.split_after or not self.settings.vad_enabled:
+            return
+        resumed = self._gate.position - FRAME
+        segment.parted = True
+        self._end(last_speech + self.settings.vad.tail, last_speech)
+        self._begin(max(self._floor, resumed - self.settings.vad.pre_roll), resumed, segment.language)
 
     def _end_speech(self, at: int) -> list[Effect]:
         self._end(min(self._gate.position, at + self.settings.vad.tail), at)
@@ -418,11 +444,13 @@ class SessionCore:
             segment.ahead = request.end, h
         if segment is not self._segment or not self.settings.interim_results or told_words.invented(h):
             return []
+        placed = told_words.placed(h.words, request.start)
         if running.kind is _Kind.PARTIAL:
-            segment.settled.update(h, request.end - request.start)
+            kept = self._heard_words(placed, segment)
+            n_heard = next((i for i, (a, b) in enumerate(zip(placed, kept, strict=False)) if a is not b), len(kept))
+            segment.settled.update(h, request.end - request.start, n_heard)
         if not h.text.strip():
             return []
-        placed = told_words.placed(h.words, request.start)
         if placed:
             self._words_end = placed[-1].end
         partial = Partial(
@@ -436,7 +464,8 @@ class SessionCore:
         self._find_language(segment, request, h)
         placed = [] if told_words.invented(h) else told_words.placed(h.words, request.start)
         kept = self._heard_words(placed, segment)
-        return self._final(segment, request, h, kept, request.end, dropped=len(kept) < len(h.words), ends_utterance=True)
+        dropped = len(kept) < len(h.words)
+        return self._final(segment, request, h, kept, request.end, dropped=dropped, ends_utterance=not segment.parted)
 
     def _cut(self, running: _Running, h: Hypothesis) -> list[Effect]:
         """Tells the words of a window that was full, up to a gap between two; what follows is decoded again from there."""
@@ -470,7 +499,7 @@ class SessionCore:
         dropped: bool, ends_utterance: bool,
     ) -> list[Effect]:  # fmt: skip
         text = told_words.text_of(kept) if dropped or told_words.invented(h) else h.text.strip()
-        requested = segment.requested and ends_utterance
+        requested = segment.requested and ends_utterance  # not by a cut within it
         if not (text or requested):
             return []
         if kept:

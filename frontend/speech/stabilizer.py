@@ -35,8 +35,9 @@ class Stabilizer:
         self.tokens, self.n_words = tokens, n_words
         self._before: Hypothesis | None = None
 
-    def update(self, h: Hypothesis, window: int) -> None:
-        """Takes the hypothesis of a window of so many samples; it begins with the settled tokens."""
+    def update(self, h: Hypothesis, window: int, n_heard: int) -> None:
+        """Takes the hypothesis of a window of so many samples, which begins with the settled tokens; at most its first
+        `n_heard` words may be settled."""
         before, self._before = self._before, h
         if self._settings.policy == "local_agreement":
             if before is None:
@@ -52,7 +53,7 @@ class Stabilizer:
             word = h.words[k]
             if border <= len(self.tokens):
                 continue
-            if k == len(h.words) - 1 or border > agreed or border not in borders:
+            if k >= min(n_heard, len(h.words) - 1) or border > agreed or border not in borders:
                 break
             if word.end > window - self._settings.margin or word.confidence < self._settings.min_confidence:
                 break

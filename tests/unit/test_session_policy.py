@@ -294,3 +294,23 @@ def test_a_language_found_in_too_little_audio_is_not_kept():
     d = Driver(speech((1.0, 8), (0.0, SECOND)), SessionSettings(find_language="once"), answer=spoken_in("de"))
     d.all_audio()
     assert all(r.language is None for r in d.decodes)
+
+
+# --- pauses in long speech ------------------------------------------------------------------------------------------
+
+
+def test_a_short_pause_parts_a_long_segment_and_its_final_needs_no_further_decode():
+    d = Driver(speech((1.0, 6 * SECOND), (0.0, 10), (1.0, SECOND), (0.0, SECOND)))
+    d.all_audio()
+    first, second = d.finals
+    assert (first.ends_utterance, second.ends_utterance) == (False, True)
+    assert first.end == 6 * SECOND * FRAME + VAD.tail
+    assert first.end <= second.start <= (6 * SECOND + 10) * FRAME
+    assert sum(r.command is Decode.FINAL for r in d.decodes) == 2
+    assert [type(t) for t in d.turns] == [SpeechStarted, SpeechEnded]
+
+
+def test_a_short_pause_leaves_a_short_segment_whole():
+    d = Driver(speech((1.0, 2 * SECOND), (0.0, 10), (1.0, SECOND), (0.0, SECOND)))
+    d.all_audio()
+    assert len(d.finals) == 1

@@ -23,7 +23,7 @@ def said(text: str, confidence: float = 0.9) -> Hypothesis:
 def settled(*texts: str, policy: str = "local_agreement", margin: int = 0, **settings: float) -> int:
     s = Stabilizer(StabilizerSettings(policy, margin, **settings))  # type: ignore[arg-type]
     for text in texts:
-        s.update(said(text), len(text.split()) * STEP)
+        s.update(said(text), len(text.split()) * STEP, 99)
     return s.n_words
 
 
@@ -49,7 +49,14 @@ def test_a_doubted_word_waits_for_the_final_and_so_does_what_follows_it():
     doubted = said("the cat sat oh")
     words = (doubted.words[0], Word(" cat", STEP, 2 * STEP, 0.2), *doubted.words[2:])
     for _ in range(2):
-        s.update(Hypothesis(doubted.text, doubted.tokens, doubted.logprobs, words, doubted.word_tokens), 4 * STEP)
+        s.update(Hypothesis(doubted.text, doubted.tokens, doubted.logprobs, words, doubted.word_tokens), 4 * STEP, 99)
+    assert s.n_words == 1
+
+
+def test_a_word_in_silence_is_not_settled():
+    s = Stabilizer(StabilizerSettings(margin=0))
+    for _ in range(2):
+        s.update(said("the cat sat mat"), 4 * STEP, n_heard=1)
     assert s.n_words == 1
 
 
@@ -67,7 +74,7 @@ def test_settled_words_only_grow_and_stay_the_beginning(texts: list[list[str]], 
     for words in texts:
         before, n = s.tokens, s.n_words
         forced = _words(before) + words
-        s.update(said(" ".join(forced)), len(forced) * STEP)
+        s.update(said(" ".join(forced)), len(forced) * STEP, 99)
         assert s.tokens[: len(before)] == before
         assert s.n_words >= n
         assert _words(s.tokens) == forced[: s.n_words]
