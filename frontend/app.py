@@ -93,7 +93,7 @@ async def serving(settings: Settings, default_model: str) -> AsyncGenerator[Runn
         found = await engine.models()
         if default_model not in found:
             raise ValueError(f"Triton has no model whisper_{default_model}; it has {', '.join(found) or 'none'}")
-        services = Services(engine, metrics, settings, default_model, windows(settings.model_repository))
+        services = Services(engine, metrics, settings, default_model, windows(settings.model_repository), frozenset(found))
         gateway = Gateway(services, Authenticator(settings.keys), [NativeAdapter()])
         async with _listening(settings, services, gateway, triton) as running:
             yield running

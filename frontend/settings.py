@@ -8,6 +8,9 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+FOREIGN_MODELS = ("nova*", "enhanced*", "base", "base-*", "whisper*", "gpt-*transcribe*")
+"""What applications written for Deepgram and OpenAI ask for."""
+
 
 class Settings(BaseSettings):
     """Read from the environment; `Settings(port=…)` overrides."""
@@ -20,6 +23,9 @@ class Settings(BaseSettings):
     """Comma-separated in the environment. None: only loopback clients are served."""
     model: str = "auto"
     """`auto`: a cached or downloadable base.en, else the checkpoint in the box; or a name, a folder, a hub repo."""
+    model_aliases: dict[str, str] = dict.fromkeys(FOREIGN_MODELS, "")
+    """Model names of other services to ours, as shell patterns, the first that fits; "" is the server's model. A loaded
+    model keeps its own name. As JSON in the environment."""
     precision: str = "auto"
     """`auto`: fp32 for the checkpoint in the box, the precision its tests and figures are for; int8 for others."""
     model_repository: Path = Path("model_repository")

@@ -44,10 +44,11 @@ class Handshake:
 
 @dataclass(frozen=True)
 class Refusal:
-    """The HTTP answer to a handshake that is not accepted; `body` becomes JSON."""
+    """The HTTP answer to a request that is not accepted; `body` becomes JSON. `status` 0 is the error's own."""
 
     body: Body
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    status: int = 0
 
 
 # --- the session that a client wants ------------------------------------------------------------------------------
@@ -104,7 +105,9 @@ class KeepAlive:
 
 @dataclass(frozen=True)
 class Finalize:
-    """A final now, for everything that was sent."""
+    """A final now, for everything that was sent; of one channel, or of all."""
+
+    channel: int | None = None
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,10 @@ class Adapter(Protocol):
 
     def subprotocol(self, handshake: Handshake) -> str | None:
         """The subprotocol to select."""
+        ...
+
+    def headers(self, request_id: str) -> Mapping[str, str]:
+        """What the answer to an accepted handshake carries besides."""
         ...
 
     def wire(self, handshake: Handshake) -> Wire:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -56,7 +55,8 @@ def now() -> str:
 class Connection:
     """Reads commands, keeps the timers, and makes sure that whatever was accepted is answered before the close."""
 
-    def __init__(self, ws: ServerConnection, wire: Wire, services: Services) -> None:
+    def __init__(self, ws: ServerConnection, wire: Wire, services: Services, session_id: str) -> None:
+        self.session_id = session_id
         self._ws, self._wire, self._services = ws, wire, services
         self._settings = services.settings
         self._options = wire.options
@@ -65,7 +65,6 @@ class Connection:
         self._outbox = Outbox(
             ws.send, services.metrics, limit=self._settings.max_outbox, patience_s=self._settings.slow_client_s
         )
-        self.session_id = str(uuid.uuid4())
         self._totals = Totals()
         self._draining = asyncio.Event()
 

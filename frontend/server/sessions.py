@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 from frontend.inference.base import AsrStream, Engine, Pcm
 from frontend.observability.metrics import Metrics
@@ -28,10 +29,17 @@ class Services:
     default_model: str
     window_s: Callable[[str], int]
     """How many seconds of audio a model's window holds."""
+    models: frozenset[str] = frozenset()
+    """Names of the loaded ones, which no alias replaces."""
 
 
 def model_of(services: Services, options: StreamOptions) -> str:
-    return options.model or services.default_model
+    """The model that is asked for, by its own name or an alias; a name that is neither stays, and is then refused."""
+    asked = options.model or services.default_model
+    if asked in services.models:
+        return asked
+    aliases = services.settings.model_aliases.items()
+    return next((ours or services.default_model for pattern, ours in aliases if fnmatchcase(asked, pattern)), asked)
 
 
 def max_segment_s(services: Services, options: StreamOptions) -> int:
