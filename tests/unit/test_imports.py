@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-PURE = ["frontend/audio", "frontend/speech", "frontend/protocols"]
+PURE = ["frontend/audio", "frontend/speech", "frontend/text", "frontend/protocols"]
 IMPURE = {
     "asyncio", "websockets", "tritonclient", "grpc", "time", "datetime", "socket", "ssl", "select", "selectors",
     "threading", "multiprocessing", "subprocess", "random", "secrets", "os", "logging", "pathlib", "http", "urllib",
