@@ -20,6 +20,7 @@ from frontend.embedded import EmbeddedTriton
 from frontend.inference.health import Health
 from frontend.inference.triton import Patience, TritonEngine
 from frontend.observability.metrics import Metrics
+from frontend.protocols.deepgram.live import DeepgramAdapter
 from frontend.protocols.native import NativeAdapter
 from frontend.server.gateway import Gateway
 from frontend.server.http import application
@@ -94,7 +95,7 @@ async def serving(settings: Settings, default_model: str) -> AsyncGenerator[Runn
         if default_model not in found:
             raise ValueError(f"Triton has no model whisper_{default_model}; it has {', '.join(found) or 'none'}")
         services = Services(engine, metrics, settings, default_model, windows(settings.model_repository), frozenset(found))
-        gateway = Gateway(services, Authenticator(settings.keys), [NativeAdapter()])
+        gateway = Gateway(services, Authenticator(settings.keys), [NativeAdapter(), DeepgramAdapter()])
         async with _listening(settings, services, gateway, triton) as running:
             yield running
     finally:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from frontend.audio.format import AudioFormat
 from frontend.errors import VoiceForgeError
 from frontend.speech.events import Event
+from frontend.text.options import TextOptions
 
 RATE = 16_000
 Body = dict[str, Any]
@@ -55,6 +56,14 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Callback:
+    """Where results are sent instead of to the client."""
+
+    url: str
+    method: str = "POST"
+
+
+@dataclass(frozen=True)
 class StreamOptions:
     """A session's settings, whatever the wire calls them. `model` None is the server's default."""
 
@@ -71,6 +80,8 @@ class StreamOptions:
     """Tell `UtteranceEnded` when so much time has passed since the last word; None does not."""
     multichannel: bool = False
     """A session for each channel, instead of one for their mix."""
+    text: TextOptions = field(default_factory=TextOptions)
+    callback: Callback | None = None
 
 
 # --- what clients ask for -----------------------------------------------------------------------------------------

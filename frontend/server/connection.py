@@ -188,9 +188,9 @@ class Connection:
                     await session.feed(samples)
             case Configure(options):
                 self._configure(options)
-            case Finalize():
+            case Finalize(channel):
                 self._flush_input()
-                for session in self._sessions:
+                for session in self._sessions if channel is None else [self._sessions[channel]]:
                     session.finalize()
             case Discard():
                 for session in self._sessions:
