@@ -24,6 +24,7 @@ from frontend.protocols.deepgram.live import DeepgramAdapter
 from frontend.protocols.native import NativeAdapter
 from frontend.server.gateway import Gateway
 from frontend.server.http import application
+from frontend.server.recordings import Recordings
 from frontend.server.sessions import Services
 from frontend.settings import Settings
 
@@ -111,7 +112,7 @@ async def _listening(
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     health = Health(services.engine, (lambda: triton.healthy) if triton else (lambda: True))
     config = uvicorn.Config(
-        application(health, services.metrics, gateway),
+        application(health, services.metrics, gateway, Recordings(services, gateway).routes()),
         ws=gateway.protocol_class(),  # type: ignore[arg-type]
         http="httptools",
         lifespan="off",

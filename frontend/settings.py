@@ -48,6 +48,16 @@ class Settings(BaseSettings):
     """Results that wait for a slow client; partials of one segment replace each other and count once."""
     max_backlog_s: float = 20.0
     """Audio received ahead of the engine per stream; then the socket is not read until the engine catches up."""
+    max_upload_bytes: Annotated[int, Field(ge=1024)] = 2 * 1024**3
+    """A recording, sent or fetched: Deepgram's limit. It waits on disk while it is transcribed."""
+    upload_timeout_s: float = 600.0
+    """For a recording to arrive."""
+    allow_private_urls: bool = False
+    """Callbacks to and recordings from hosts that are not public. Off: clients could reach what only the server may."""
+    callback_secret: SecretStr | None = None
+    """Signs callbacks (docs/deepgram.md); without it they are not signed."""
+    callback_attempts: Annotated[int, Field(ge=1, le=100)] = 8
+    """For one message, after 0.5, 1, 2 … 30 s: about a minute and a half in all."""
     drain_s: float = 20.0
     """After SIGTERM, how long running sessions may take to get their finals."""
 

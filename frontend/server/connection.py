@@ -37,6 +37,7 @@ from frontend.protocols.base import (
     Totals,
     Wire,
 )
+from frontend.server.callbacks import Delivery, delivering
 from frontend.server.live import LiveSession
 from frontend.server.outbox import Outbox
 from frontend.server.sessions import Services, asr_stream, max_segment_s, model_of, open_session, session_settings
@@ -65,6 +66,7 @@ class Connection:
         self._outbox = Outbox(
             ws.send, services.metrics, limit=self._settings.max_outbox, patience_s=self._settings.slow_client_s
         )
+        self._delivery: Delivery | None = None
         self._totals = Totals()
         self._draining = asyncio.Event()
 
@@ -106,14 +108,28 @@ class Connection:
         """Returns what ended the session, None when the client closed it; the last messages are then queued."""
         ending: VoiceForgeError | None = None
         self._put(self._wire.opened(self._opened(), now()))
-        try:
-            await self._stream()
-        except VoiceForgeError as error:
-            self._tell_error(error)
-            ending = error
-        self._totals = replace(self._totals, received=self._received)
+        async with AsyncExitStack() as held:
+            try:
+                if callback := self._options.callback:
+                    services = self._services
+                    going_out = delivering(services.web, callback, self.session_id, self._settings, services.metrics)
+                    self._delivery = await held.enter_async_context(going_out)
+                await self._stream()
+            except VoiceForgeError as error:
+                self._tell_error(error)
+                ending = error
+            self._totals = replace(self._totals, received=self._received)
+            last = self._wire.closed(self._totals, ending, now())
+            if self._delivery and not self._delivery.task.done():
+                self._put(last, self._delivery.outbox)
+                self._delivery.outbox.finish()
+                try:
+                    await self._delivery.task
+                except VoiceForgeError as error:
+                    self._tell_error(error)
+                    ending = ending or error
         self._count(ending.code.lower() if ending else "closed")
-        self._put(self._wire.closed(self._totals, ending, now()))
+        self._put(last)
         return ending
 
     async def _stream(self) -> None:
@@ -124,8 +140,11 @@ class Connection:
                 self._sessions.append(await running.enter_async_context(self._session(channel)))
             reader = asyncio.create_task(self._read(), name="reader")
             drain = asyncio.create_task(self._draining.wait(), name="drain")
+            delivery = [self._delivery.task] if self._delivery else []
             try:
-                await asyncio.wait({reader, drain}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({reader, drain, *delivery}, return_when=asyncio.FIRST_COMPLETED)
+                for failed in filter(asyncio.Task.done, delivery):
+                    failed.result()
                 if reader.done():
                     reader.result()
                 else:
@@ -156,6 +175,9 @@ class Connection:
                     if not await self._take(frame):
                         return
                     quiet.reschedule(loop.time() + limits.no_data_timeout_s)
+        except ConnectionClosed:
+            if self._delivery is None:
+                raise  # nobody is left to tell; a callback still gets its results
         except TimeoutError:
             if whole.expired():
                 raise SessionTooLong(f"a session may last {limits.max_session_s:.0f} s; open a new one") from None
@@ -259,11 +281,12 @@ class Connection:
         elif isinstance(event, Partial):
             totals = replace(totals, n_partials=totals.n_partials + 1)
         self._totals = totals
-        self._put(self._wire.tell(event, channel, now()))
+        self._put(self._wire.tell(event, channel, now()), self._delivery.outbox if self._delivery else self._outbox)
 
-    def _put(self, messages: list[Outgoing]) -> None:
+    def _put(self, messages: list[Outgoing], outbox: Outbox | None = None) -> None:
+        """To the client, unless it is another outbox's."""
         for message in messages:
-            self._outbox.put(message)
+            (outbox or self._outbox).put(message)
 
     def _tell_error(self, error: VoiceForgeError) -> None:
         self._services.metrics.errors.labels(error.code).inc()

@@ -134,6 +134,8 @@ class Gateway:
         )
         wire = adapter.wire(handshake)
         asr_stream(self._services, wire.options)
+        if wire.options.callback:
+            self._services.web.check(wire.options.callback.url)
         held.enter_context(self.slots.take())
         return wire
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 
 from frontend.inference.base import AsrStream, Engine, Pcm
 from frontend.observability.metrics import Metrics
 from frontend.protocols.base import StreamOptions
 from frontend.server.live import LiveSession
+from frontend.server.web import Web
 from frontend.settings import Settings
 from frontend.speech.events import Event
 from frontend.speech.session import RATE, SessionSettings
@@ -31,6 +33,10 @@ class Services:
     """How many seconds of audio a model's window holds."""
     models: frozenset[str] = frozenset()
     """Names of the loaded ones, which no alias replaces."""
+
+    @cached_property
+    def web(self) -> Web:
+        return Web(allow_private=self.settings.allow_private_urls)
 
 
 def model_of(services: Services, options: StreamOptions) -> str:

@@ -29,6 +29,8 @@ DEFAULT_ENDPOINT_MS = 300
 """Without `endpointing`. Deepgram's own 10 ms is below what voice activity can tell here."""
 FALSE_ENDPOINT_MS = 500
 """With `endpointing=false` a pause still ends a segment, for the decoder's sake; it is not told as an endpoint."""
+RECORDED_ENDPOINT_MS = 500
+"""Of recordings: nobody waits for a final, and longer segments are recognised better."""
 
 NOT_YET = (
     "keyterm", "keywords", "language_hint", "diarize", "diarize_model", "diarize_version", "detect_entities", "version",
@@ -105,6 +107,11 @@ class Listen:
         return text.punctuate or text.smart_format or text.dictation
 
     @property
+    def raw(self) -> AudioFormat | None:
+        """The format of samples without a header; None for a container, to be found out from its bytes."""
+        return self.options.audio if self.query.encoding and self.query.sample_rate else None
+
+    @property
     def multilingual(self) -> bool:
         return self.options.language == AUTO
 
@@ -125,11 +132,11 @@ def understood(pairs: Pairs, kind: Kind) -> Listen:
     language = AUTO if query.language == MULTI or query.detect_language else base_language(query.language)
     text = text_options.from_query(given, text_options.DEEPGRAM)
     options = StreamOptions(
-        audio=_audio(query),
+        audio=_audio(query, kind),
         model=query.model or None,
         language=language,
         interim_results=query.interim_results,
-        endpointing_ms=query.endpointing_ms,
+        endpointing_ms=query.endpointing_ms if kind == "live" else RECORDED_ENDPOINT_MS,
         utterance_end_ms=query.utterance_end_ms,
         multichannel=query.multichannel,
         text=text,
@@ -162,8 +169,8 @@ def _spread(values: Sequence[str]) -> list[str]:
     return out
 
 
-def _audio(query: ListenQuery) -> AudioFormat:
-    if query.encoding is None:
+def _audio(query: ListenQuery, kind: Kind) -> AudioFormat:
+    if query.encoding is None or (kind == "recorded" and query.sample_rate is None):
         return AudioFormat()
     if query.sample_rate is None:
         raise InvalidConfig(f"sample_rate is required with encoding={query.encoding[:40]!r}")

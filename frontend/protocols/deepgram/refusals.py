@@ -12,6 +12,7 @@ from frontend.errors import (
     TooManyConnections,
     Unauthorized,
     UnknownModel,
+    UnusableUrl,
     VoiceForgeError,
 )
 from frontend.protocols.base import Refusal
@@ -25,6 +26,7 @@ _HTTP: dict[type[VoiceForgeError], tuple[int, str, str]] = {
     InvalidConfig: (400, "Bad Request", "Bad Request:"),
     InvalidMessage: (400, "Bad Request", "Bad Request:"),
     InvalidAudio: (400, "Bad Request", "Bad Request: failed to process audio: corrupt or unsupported data;"),
+    UnusableUrl: (400, "REMOTE_CONTENT_ERROR", "Bad Request:"),
     TooManyConnections: (429, "TOO_MANY_REQUESTS", "Too many requests. Please try again later:"),
 }
 """Status, `err_code` and the beginning of `err_msg` as Deepgram documents them (developers.deepgram.com/docs/errors)."""
