@@ -97,7 +97,7 @@ async def serving(settings: Settings, default_model: str) -> AsyncGenerator[Runn
             raise ValueError(f"Triton has no model whisper_{default_model}; it has {', '.join(found) or 'none'}")
         services = Services(engine, metrics, settings, default_model, windows(settings.model_repository), frozenset(found))
         gateway = Gateway(services, Authenticator(settings.keys), [NativeAdapter(), DeepgramAdapter()])
-        async with _listening(settings, services, gateway, triton) as running:
+        async with listening(settings, services, gateway, triton) as running:
             yield running
     finally:
         await engine.close()
@@ -106,9 +106,10 @@ async def serving(settings: Settings, default_model: str) -> AsyncGenerator[Runn
 
 
 @asynccontextmanager
-async def _listening(
+async def listening(
     settings: Settings, services: Services, gateway: Gateway, triton: EmbeddedTriton | None
 ) -> AsyncGenerator[Running]:
+    """The front end over whatever engine the services have; leaving the context drains."""
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     health = Health(services.engine, (lambda: triton.healthy) if triton else (lambda: True))
     config = uvicorn.Config(

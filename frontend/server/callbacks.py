@@ -24,6 +24,8 @@ from frontend.settings import Settings
 log = logging.getLogger(__name__)
 
 SIGNATURE = "VoiceForge-Signature"
+LONGEST_ANSWER = 64 * 1024
+"""Bytes of an answer's body that are read, to throw away."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 
 
@@ -73,7 +75,7 @@ class CallbackSender:
             url, method = self._callback.url, self._callback.method
             request = await self._web.request(self._client, method, url, headers, body)
             response = await self._client.send(request, stream=True)
-            await response.aclose()
+            await _drained(response)
         except httpx.HTTPError as error:
             return str(error) or type(error).__name__
         except UnusableUrl as error:
@@ -81,6 +83,16 @@ class CallbackSender:
                 return str(error)
             raise
         return None if response.is_success else f"it answered {response.status_code}"
+
+
+async def _drained(response: httpx.Response) -> None:
+    """Reads a short answer to its end, so that the connection can be used again; a long one is cut off."""
+    size = 0
+    async for piece in response.aiter_raw():
+        size += len(piece)
+        if size > LONGEST_ANSWER:
+            break
+    await response.aclose()
 
 
 class Delivery:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from frontend.audio.resample import AudioInput
+from frontend.audio.channels import Channels
 from frontend.errors import (
     EngineRejected,
     InvalidConfig,
@@ -62,7 +62,7 @@ class Connection:
         self._settings = services.settings
         self._options = wire.options
         self._sessions: list[LiveSession] = []
-        self._input = AudioInput(self._options.audio)
+        self._input = self._make_input()
         self._outbox = Outbox(
             ws.send, services.metrics, limit=self._settings.max_outbox, patience_s=self._settings.slow_client_s
         )
@@ -205,8 +205,7 @@ class Connection:
     async def _carry_out(self, command: Command) -> None:
         match command:
             case Audio(data):
-                samples = self._input.feed(data)
-                for session in self._sessions:
+                for session, samples in zip(self._sessions, self._input.feed(data), strict=True):
                     await session.feed(samples)
             case Configure(options):
                 self._configure(options)
@@ -223,16 +222,17 @@ class Connection:
                 pass
 
     def _flush_input(self) -> None:
-        rest = self._input.flush()
-        for session in self._sessions:
+        for session, rest in zip(self._sessions, self._input.flush(), strict=True):
             session.append(rest)
 
     def _configure(self, options: StreamOptions) -> None:
         """Raises `InvalidConfig` and keeps the old settings when audio has begun and more than its format would change."""
         old, self._options = self._options, options
         try:
+            if self._n_channels != len(self._sessions):
+                raise InvalidConfig("channels apart from each other can only be set in the handshake; open a new connection")
             if self._received == 0:
-                self._input = AudioInput(options.audio)
+                self._input = self._make_input()
                 for session in self._sessions:
                     session.restart(session_settings(self._services, options), asr_stream(self._services, options))
             else:
@@ -241,7 +241,7 @@ class Connection:
                     raise InvalidConfig(f"{', '.join(late)} can only be set before the first audio; open a new connection")
                 if options.audio != old.audio:
                     self._flush_input()
-                    self._input = AudioInput(options.audio)
+                    self._input = self._make_input()
         except VoiceForgeError:
             self._options = old
             self._wire.refused(old)
@@ -252,7 +252,10 @@ class Connection:
 
     @property
     def _n_channels(self) -> int:
-        return 1
+        return self._options.audio.channels if self._options.multichannel else 1
+
+    def _make_input(self) -> Channels:
+        return Channels(self._options.audio, apart=self._options.multichannel)
 
     @property
     def _received(self) -> int:

@@ -11,7 +11,7 @@ from frontend.inference.base import AsrStream, Engine, Pcm
 from frontend.observability.metrics import Metrics
 from frontend.protocols.base import StreamOptions
 from frontend.server.live import LiveSession
-from frontend.server.web import Web
+from frontend.server.web import Web, anywhere
 from frontend.settings import Settings
 from frontend.speech.events import Event
 from frontend.speech.session import RATE, SessionSettings
@@ -36,7 +36,7 @@ class Services:
 
     @cached_property
     def web(self) -> Web:
-        return Web(allow_private=self.settings.allow_private_urls)
+        return Web(anywhere) if self.settings.allow_private_urls else Web()
 
 
 def model_of(services: Services, options: StreamOptions) -> str:

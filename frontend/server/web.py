@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import cached_property
 
@@ -37,11 +37,15 @@ def is_public(address: IPAddress) -> bool:
     return address.is_global and not address.is_multicast
 
 
-class Web:
-    """`allow_private` lets requests go anywhere."""
+def anywhere(_: IPAddress) -> bool:
+    return True
 
-    def __init__(self, *, allow_private: bool) -> None:
-        self._allow_private = allow_private
+
+class Web:
+    """Requests go where `allowed` lets them."""
+
+    def __init__(self, allowed: Callable[[IPAddress], bool] = is_public) -> None:
+        self._allowed = allowed
 
     def check(self, url: str) -> httpx.URL:
         """What can be said without looking the name up. Raises `UnusableUrl`."""
@@ -116,7 +120,7 @@ class Web:
         return addresses[0]
 
     def _check_address(self, address: IPAddress, host: str) -> None:
-        if not (self._allow_private or is_public(address)):
+        if not self._allowed(address):
             raise UnusableUrl(
                 f"the host {host[:100]!r} is not public; send a public one, or set VOICEFORGE_ALLOW_PRIVATE_URLS=true"
             )

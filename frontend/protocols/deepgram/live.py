@@ -26,7 +26,7 @@ from frontend.protocols.base import (
     Totals,
     seconds,
 )
-from frontend.protocols.deepgram.query import Listen, understood
+from frontend.protocols.deepgram.query import SWITCHES, Listen, sendable, understood
 from frontend.protocols.deepgram.refusals import close_frame, refusal, request_id_header
 from frontend.protocols.deepgram.results import alternative, model_info, model_uuid, search_results, spoken
 from frontend.protocols.native import bearer
@@ -37,8 +37,6 @@ from frontend.text.pipeline import TextPipeline
 PATH = "/v1/listen"
 SCHEMES = ("token", "bearer")
 """Subprotocols that a key follows; one of them must be selected, or JavaScript clients fail."""
-SWITCHES = ("punctuate", "smart_format", "numerals", "dictation", "profanity_filter", "filler_words")
-"""What `Configure` can turn on and off."""
 MOST_KEYTERMS = 500
 """Deepgram allows 500 tokens; a term is one at the least."""
 LONGEST_ECHO = 500
@@ -138,7 +136,7 @@ class DeepgramWire:
             text = text_options.updated(self.options.text, changes)
         except InvalidConfig as error:
             return self._failure("CONFIGURE_INTERNAL_ERROR", str(error))
-        self._keyterms = keyterms
+        self._keyterms = None if keyterms is None else [sendable(term) for term in keyterms]
         self.options = replace(self.options, text=text)
         return Configure(self.options)
 

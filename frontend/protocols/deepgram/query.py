@@ -45,6 +45,10 @@ ONLY: dict[Kind, tuple[str, ...]] = {
 NEUTRAL = {"", "false", "latest"}
 """Values that ask for nothing."""
 
+SWITCHES = ("punctuate", "smart_format", "numerals", "dictation", "profanity_filter", "filler_words")
+TEXT = (*SWITCHES, "redact", "replace", "search")
+"""Steps of the text; `Configure` can turn the switches."""
+
 LISTS = ("tag", "extra", "replace", "search", "redact", "keyterm", "keywords", "language_hint")
 
 
@@ -130,7 +134,7 @@ def understood(pairs: Pairs, kind: Kind) -> Listen:
         told = error.errors()[0]
         raise InvalidConfig(f"{told['loc'][0]}={given[str(told['loc'][0])][-1][:40]!r}: {told['msg'].lower()}") from None
     language = AUTO if query.language == MULTI or query.detect_language else base_language(query.language)
-    text = text_options.from_query(given, text_options.DEEPGRAM)
+    text = text_options.from_query({name: given[name] for name in TEXT if name in given}, text_options.DEEPGRAM)
     options = StreamOptions(
         audio=_audio(query, kind),
         model=query.model or None,
@@ -165,8 +169,13 @@ def _spread(values: Sequence[str]) -> list[str]:
                 items = json.loads(value)
             except ValueError:
                 items = None
-        out += [str(item) for item in items] if isinstance(items, list) else [value]
+        out += [sendable(str(item)) for item in items] if isinstance(items, list) else [value]
     return out
+
+
+def sendable(text: str) -> str:
+    """Without the halves of characters that JSON can name and UTF-8 cannot send."""
+    return text.encode(errors="replace").decode()
 
 
 def _audio(query: ListenQuery, kind: Kind) -> AudioFormat:
