@@ -6,15 +6,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from frontend.text.words import word_set
+
 LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 DOMAIN = re.compile(r"(?:[a-z0-9-]+\.)+[a-z]{2,}")
-TOP_LEVEL = frozenset("com org net edu gov io ai co uk de fr es it eu nl pt ch au ca dev app info biz tv".split())
-PROVIDERS = frozenset("gmail yahoo outlook hotmail icloud proton protonmail aol gmx".split())
+TOP_LEVEL = word_set("com org net edu gov io ai co uk de fr es it eu nl pt ch au ca dev app info biz tv")
+PROVIDERS = word_set("gmail yahoo outlook hotmail icloud proton protonmail aol gmx")
 JOINERS = {"dot": ".", "underscore": "_", "dash": "-", "hyphen": "-", "plus": "+"}
 CUES = frozenset({"email", "emails", "e-mail", "mail", "gmail", "contact", "write", "reach"})
-NOT_NAMES = frozenset(
-    "me us him her them it you is are was were be look here there available online live out up in on that this shop buy visit"
-    " the a an and or".split()
+NOT_NAMES = word_set(
+    "me us him her them it you is are was were be look here there available online live out up in on that this shop buy"
+    " visit the a an and or"
 )
 NOT_LABELS = frozenset({"the", "a", "an", "this", "that", "every", "and", "or", *JOINERS, "at", "slash"})
 CUE_REACH = 6
@@ -45,6 +47,8 @@ def _label(tokens: Sequence[str], at: int) -> tuple[str, int] | None:
 def _domain(tokens: Sequence[str], at: int) -> tuple[str, int] | None:
     if at < len(tokens) and DOMAIN.fullmatch(tokens[at]):
         return tokens[at], at + 1
+    if "dot" not in tokens:
+        return None
     part = _label(tokens, at)
     text = ""
     while part:
@@ -66,8 +70,10 @@ def _local(tokens: Sequence[str], at: int) -> tuple[str, int] | None:
 
 
 def email(tokens: Sequence[str], at: int) -> Address | None:
-    """An address from token `at` on. Tokens are bare words with numbers in digits. A plain "X at Y dot com" is one only after
-    a word like "email", or at a mail provider; it is more often a place."""
+    """An address from token `at` on. Tokens are bare words with numbers in digits. A plain "X at Y dot com" is one
+    only after a word like "email", or at a mail provider; it is more often a place."""
+    if "at" not in tokens:
+        return None
     local = _local(tokens, at)
     if local is None or local[1] >= len(tokens) or tokens[local[1]] != "at":
         return None

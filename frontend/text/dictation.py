@@ -25,8 +25,10 @@ COMMANDS: dict[tuple[str, ...], str] = {
 LONGEST = max(map(len, COMMANDS))
 
 
-def may_join(a: str, b: str) -> bool:
+def may_join(a: str, b: str | None) -> bool:
     """Every command joins the word before it, and may go on with the word after."""
+    if b is None:
+        return True
     low = split(b)[1].lower()
     return any(low in command for command in COMMANDS)
 

@@ -15,6 +15,9 @@ from frontend.text.fillers import is_filler
 from frontend.text.numbers import CONNECTORS, FRACTIONS, Token, is_number
 from frontend.text.words import bare
 
+BREAK = "|"
+"""A token that ends a spelled-out number; text2num reads over an empty one."""
+
 ZEROS = {"oh", "o"}
 REPEATS = {"double": 1, "triple": 2}
 SEPARATORS = {
@@ -65,8 +68,8 @@ def between(low: str, language: str) -> bool:
     return not low or low in CONNECTORS[language] or low in SEPARATORS.get(language, ()) or is_filler(low, language)
 
 
-def may_join(a: str, b: str, language: str) -> bool:
-    return _in_run(bare(a), language) and _in_run(bare(b), language)
+def may_join(a: str, b: str | None, language: str) -> bool:
+    return _in_run(bare(a), language) and (b is None or _in_run(bare(b), language))
 
 
 def _in_run(low: str, language: str) -> bool:
@@ -76,7 +79,9 @@ def _in_run(low: str, language: str) -> bool:
 
 
 def _pieces(low: str) -> list[str]:
-    return [p for p in re.split(r"[-‐‑–—/,.:]+", low) if p]  # noqa: RUF001
+    if low.isalpha():
+        return [low]
+    return [p for p in re.split(r"[-‐‑–—/,.:]+", low) if p]
 
 
 def _spoken(lows: Sequence[str], language: str) -> dict[int, tuple[str, bool]]:
@@ -85,14 +90,14 @@ def _spoken(lows: Sequence[str], language: str) -> dict[int, tuple[str, bool]]:
     places: list[int] = []
     for i, low in enumerate(lows):
         if any(c.isdigit() for c in low):
-            tokens.append(Token("", apart=True))
+            tokens.append(Token(BREAK))
             places.append(i)
             continue
         if language == "en" and low in REPEATS and i + 1 < len(lows):
             tokens += [Token(lows[i + 1], excluded=not _single(lows[i + 1]))] * REPEATS[low]
             places += [i] * REPEATS[low]
             continue
-        for piece in _pieces(low) or [""]:
+        for piece in _pieces(low) or [BREAK]:
             tokens.append(Token(piece))
             places.append(i)
     out: dict[int, tuple[str, bool]] = {}
@@ -111,8 +116,8 @@ def _single(low: str) -> bool:
     return len(found) == 1 and len(found[0].text) == 1
 
 
-def runs(words: Sequence[Word], language: str) -> list[Run]:
-    """Longest runs, in order; punctuation, pauses, hesitations and "dash" do not end one."""
+def runs(words: Sequence[Word], language: str, continued: bool = False) -> list[Run]:
+    """Longest runs, in order; punctuation, pauses, hesitations and "dash" do not end one. `continued`: after a number."""
     lows = [bare(w.text) for w in words]
     spoken = _spoken(lows, language)
     parts: list[Part] = []
@@ -121,7 +126,7 @@ def runs(words: Sequence[Word], language: str) -> list[Run]:
             parts.append(Part(i, written(low)))
         elif i in spoken:
             parts.append(Part(i, *spoken[i]))
-        elif language == "en" and low in ZEROS and _beside(lows, i):
+        elif language == "en" and low in ZEROS and _beside(lows, i, continued):
             parts.append(Part(i, "0"))
     out: list[list[Part]] = []
     for part in parts:
@@ -133,19 +138,19 @@ def runs(words: Sequence[Word], language: str) -> list[Run]:
     return [Run(tuple(r)) for r in out if any(p.digits for p in r)]
 
 
-def _beside(lows: Sequence[str], at: int) -> bool:
-    """An "oh" is a zero beside a number or beside another that is."""
+def _beside(lows: Sequence[str], at: int, continued: bool) -> bool:
+    """An "oh" is a zero beside a number, whatever may stand between."""
     for step in (-1, 1):
         i = at + step
-        while 0 <= i < len(lows) and lows[i] in ZEROS:
+        while 0 <= i < len(lows) and between(lows[i], "en"):
             i += step
-        if 0 <= i < len(lows) and is_number(lows[i], "en"):
+        if is_number(lows[i], "en") if 0 <= i < len(lows) else continued and i < 0:
             return True
     return False
 
 
 def split_runs(run: Run, words: Sequence[Word], language: str) -> list[Run]:
-    """The run, parted at words like "and" and "to": what is left is one number or sequence."""
+    """The run, parted at words like "and": what is left is one number or sequence."""
     out: list[list[Part]] = []
     for part in run.parts:
         gap = words[out[-1][-1].index + 1 : part.index] if out else ()

@@ -12,8 +12,8 @@ AT = {
     "nl": {"at", "apenstaartje"}, "da": {"snabel-a", "snabela"},
 }  # fmt: skip
 DOTS = {
-    "en": {"dot", "point"}, "es": {"punto"}, "fr": {"point"}, "de": {"punkt"}, "it": {"punto"}, "pt": {"ponto"}, "nl": {"punt"},
-    "da": {"punktum"},
+    "en": {"dot", "point"}, "es": {"punto"}, "fr": {"point"}, "de": {"punkt"}, "it": {"punto"}, "pt": {"ponto"},
+    "nl": {"punt"}, "da": {"punktum"},
 }  # fmt: skip
 DASHES = {
     "en": {"underscore", "dash", "hyphen", "minus", "plus"},
@@ -28,7 +28,9 @@ def _joins(low: str, language: str) -> bool:
     return low in DOTS[language] or low in DASHES.get(language, ())
 
 
-def may_join(a: str, b: str, language: str) -> bool:
+def may_join(a: str, b: str | None, language: str) -> bool:
+    if b is None:
+        return True
     at = AT[language]
     glued = any(low in at or "@" in low or _joins(low, language) for low in (a, b))
     return glued or (_piece(a, language) and _piece(b, language))

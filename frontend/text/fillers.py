@@ -19,15 +19,16 @@ FILLERS: dict[str, frozenset[str]] = {
 }
 
 
-def is_filler(text: str, language: str) -> bool:
-    return bare(text) in FILLERS.get(language, ())
+def is_filler(low: str, language: str) -> bool:
+    """Whether a bare word is one."""
+    return low in FILLERS.get(language, ())
 
 
-def may_join(a: str, b: str, language: str) -> bool:
+def may_join(a: str, b: str | None, language: str) -> bool:
     """A filler hands its full stop to the word before it."""
-    return is_filler(b, language)
+    return b is None or is_filler(bare(b), language)
 
 
 def without_fillers(words: Sequence[Word], language: str) -> list[Word]:
-    fillers = [i for i, word in enumerate(words) if is_filler(word.text, language)]
+    fillers = [i for i, word in enumerate(words) if is_filler(bare(word.text), language)]
     return without(words, fillers) if fillers else list(words)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from text_to_num import find_numbers
 
 from frontend.speech.events import Word
-from frontend.text.words import remarked, split
+from frontend.text.words import remarked, split, word_set
 
 LANGUAGES = ("en", "es", "fr", "de", "it", "pt", "nl", "da")
 """What text2num knows."""
@@ -37,13 +37,13 @@ SCALES = {
 HOMOGRAPHS = {"it": {"sei"}, "fr": {"neuf"}, "de": {"acht"}}
 """Numbers that mean something else too (you are, new, heed): left alone unless other numbers stand beside them."""
 
-UNITS = frozenset(
+UNITS = word_set(
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen"
-    " nineteen".split()
+    " nineteen"
 )
-FRACTIONS = frozenset(
+FRACTIONS = word_set(
     "second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirds fourths fifths sixths sevenths"
-    " eighths ninths tenths".split()
+    " eighths ninths tenths"
 )
 """English ordinals that are a unit of time or a part after a number below twenty: "one second", "two thirds"."""
 
@@ -109,24 +109,41 @@ def spoken_numbers(words: Sequence[Word], language: str) -> list[Number]:
         return []
     if language == "en":
         found = _articles(_years(found, parts), parts)
-    scales = SCALES.get(language, set())
     out: list[Number] = []
     for i, number in enumerate(found):
         follows = i > 0 and found[i - 1].end == number.start
-        beside = follows or (i + 1 < len(found) and found[i + 1].start == number.end)
         low = parts[number.start][1].lower()
-        alone = number.end - number.start == 1
-        if alone and low in scales and (not follows or not found[i - 1].text.isdigit()):
+        if (
+            number.end - number.start == 1
+            and low in SCALES.get(language, ())
+            and not (follows and found[i - 1].text.isdigit())
+        ):
             continue
-        lone = alone and not beside and _rather_a_word(number, low, language)
         if number.text.isdigit() and number.text[0] == "0" and len(number.text) == number.end - number.start > 1:
             out += [Number(digit, number.start + k, number.start + k + 1) for k, digit in enumerate(number.text)]
         else:
-            out.append(replace(number, lone=lone))
+            out.append(replace(number, lone=_rather_a_word(number, low, language)))
+    return _read_together(out)
+
+
+def _read_together(numbers: list[Number]) -> list[Number]:
+    """Words that are rather none are numbers among others: "four one", "one one one", but not "the first one"."""
+    out: list[Number] = []
+    at = 0
+    while at < len(numbers):
+        end = at + 1
+        while end < len(numbers) and numbers[end].start == numbers[end - 1].end:
+            end += 1
+        group = numbers[at:end]
+        words_only = len(group) < 3 and all(n.lone for n in group)
+        out += [replace(n, lone=words_only) for n in group]
+        at = end
     return out
 
 
 def _rather_a_word(number: Number, low: str, language: str) -> bool:
+    if number.end - number.start > 1:
+        return False
     digits = "".join(filter(str.isdigit, number.text))
     return digits == "1" or (number.ordinal and digits == "2") or low in HOMOGRAPHS.get(language, ())
 
@@ -166,9 +183,9 @@ def _articles(found: list[Number], parts: Sequence[tuple[str, str, str]]) -> lis
     return out
 
 
-def may_join(a: str, b: str, language: str) -> bool:
+def may_join(a: str, b: str | None, language: str) -> bool:
     """Whether words beside each other may belong to one number, or to numbers that are written differently together."""
-    return _in_number(a, language) and _in_number(b, language)
+    return _in_number(a, language) and (b is None or _in_number(b, language))
 
 
 def _in_number(text: str, language: str) -> bool:

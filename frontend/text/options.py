@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from frontend.errors import InvalidConfig
 from frontend.text import dictation, fillers, numbers, profanity, redact, smart
+from frontend.text.words import bare
 
 MOST_REPLACE, MOST_SEARCH, LONGEST = 200, 50, 200
 """Rules and phrases of one stream (Deepgram's limits), and characters of one."""
@@ -105,9 +106,7 @@ def _redact(name: str, value: Any) -> frozenset[str]:
         text = str(kind).strip().lower()
         if text not in REDACT_NAMES and text not in {"false", "none", ""}:
             # Never ignored: whoever asks for it must not believe that it happens.
-            raise InvalidConfig(
-                f"{name}={text[:40]!r} cannot be redacted here; there is {', '.join((*redact.KINDS, 'true'))}"
-            )
+            raise InvalidConfig(f"{name}={text[:40]!r} cannot be redacted; there is {', '.join((*redact.KINDS, 'true'))}")
         found |= {REDACT_NAMES[text]} if text in REDACT_NAMES else set()
     return frozenset(found)
 
@@ -126,16 +125,19 @@ def _replace(name: str, value: Any) -> tuple[tuple[str, str], ...]:
     for rule in rules:
         find, new = rule if isinstance(rule, list | tuple) and len(rule) == 2 else str(rule).partition(":")[::2]
         find, new = _phrase(name, find), _phrase(name, new)
-        if not find:
+        if not any(map(bare, find.split())):
             raise InvalidConfig(
-                f"{name}={str(rule)[:40]!r} has nothing to find; write find:replacement, or find to delete it"
+                f"{name}={str(rule)[:40]!r} has nothing to find; write find:replacement, or find alone to delete"
             )
         out.append((find, new))
     return tuple(out)
 
 
 def _search(name: str, value: Any) -> tuple[str, ...]:
-    phrases = [phrase for phrase in (_phrase(name, v) for v in _list(value)) if phrase]
+    phrases = [_phrase(name, v) for v in _list(value)]
+    for phrase in phrases:
+        if not any(c.isalnum() for c in phrase):
+            raise InvalidConfig(f"{name}={phrase[:40]!r} has no letter or digit to look for")
     if len(phrases) > MOST_SEARCH:
         raise InvalidConfig(f"{name}: {len(phrases)} phrases; up to {MOST_SEARCH} are taken")
     return tuple(dict.fromkeys(phrases))

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from frontend.audio.format import ENGINE_RATE
 from frontend.speech.events import Word
-from frontend.text.words import ends_sentence, split, transcript
+from frontend.text.words import ends_sentence, split, transcript, word_set
 
-ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof st vs etc e.g i.e no jr sr inc ltd co approx dept bzw z.b d.h ca nr usw sig dott".split()
+ABBREVIATIONS = word_set(
+    "mr mrs ms dr prof st vs etc e.g i.e no jr sr inc ltd co approx dept bzw z.b d.h ca nr usw sig dott"
 )
 """Their full stop does not end a sentence unless nothing follows."""
 

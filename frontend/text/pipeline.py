@@ -90,7 +90,7 @@ class TextPipeline:
             "redact",
             lambda words: redact.redacted(words, kinds, language, self._context, ends=False)[0],
             partial(redact.may_join, kinds=kinds, language=language),
-            lambda words: redact.hidden(words, kinds, language),
+            lambda words: redact.hidden(words, kinds, language, self._context),
         )
         return step.partial(firm, tail)
 

@@ -20,6 +20,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from frontend.audio.format import ENGINE_RATE
 from frontend.speech.events import Word
 from frontend.text import digits, emails
 from frontend.text.digits import Run
@@ -45,16 +46,16 @@ CUE_REACH = 8
 """Words before a number in which it is announced: "the security code on the back of it is"."""
 
 OPEN_LEAST = {"pci": 4, "ssn": 3, "phone": 3}
-"""Digits at the end of a segment from which on they may be the beginning of what is asked for. Four for cards: "100" stays."""
+"""Digits at the end of a segment from which on they may begin what is asked for. Four for cards, so that "100" stays."""
 
-PAUSE = 15 * 16_000
+PAUSE = 15 * ENGINE_RATE
 """Samples: a longer pause than this does not continue a number. Time enough to turn the card over."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a stream remembers between segments: how often each entity was seen, the digits of a run that the last segment ended
-    in and where, and its last words."""
+    """What a stream remembers between segments: how often each entity was seen, the digits of a run that the last segment
+    ended in and where, and its last words."""
 
     counts: dict[str, int] = field(default_factory=dict[str, int])
     open_digits: int = 0
@@ -89,27 +90,29 @@ def redacted(
         out.append(remarked(words[span.start : span.end], text))
         at = span.end
     after = replace(context, counts=counts, recent=(*context.recent, *lows)[-CUE_REACH:])
-    if words and not all(digits.between(low, language) for low in lows):
+    if found.says_more():
         after = replace(after, open_digits=found.open_digits(), until=words[-1].end)
     return [*out, *words[at:]], after
 
 
-def hidden(words: Sequence[Word], kinds: frozenset[str], language: str) -> list[Word]:
-    """Words of a partial that may still change: every number is masked, and with `email` nothing is shown, since any word may
-    become the beginning of an address."""
+def hidden(words: Sequence[Word], kinds: frozenset[str], language: str, context: Context) -> list[Word]:
+    """Words of a partial that may still change: every number is masked, and with `email` nothing is shown, since any
+    word may become the beginning of an address."""
     if "email" in kinds:
         return []
     out: list[Word] = []
     at = 0
-    for run in digits.runs(words, language):
+    for run in digits.runs(words, language, continued=context.open_digits > 0):
         out += words[at : run.start]
         out.append(remarked(words[run.start : run.end], GENERIC))
         at = run.end
     return [*out, *words[at:]]
 
 
-def may_join(a: str, b: str, kinds: frozenset[str], language: str) -> bool:
-    return digits.may_join(a, b, language) or ("email" in kinds and emails.may_join(bare(a), bare(b), language))
+def may_join(a: str, b: str | None, kinds: frozenset[str], language: str) -> bool:
+    if digits.may_join(a, b, language):
+        return True
+    return "email" in kinds and emails.may_join(bare(a), None if b is None else bare(b), language)
 
 
 class _Detector:
@@ -120,15 +123,25 @@ class _Detector:
     ) -> None:
         self._words, self._lows, self._kinds, self._language = words, lows, kinds, language
         self._context, self._ends = context, ends
-        self._runs = digits.runs(words, language)
+        self._runs = digits.runs(words, language, continued=context.open_digits > 0)
 
     def spans(self) -> list[Span]:
+        """In order; an address and a number that overlap are one."""
         addresses = emails.spans(self._lows, self._language) if "email" in self._kinds else []
-        spans = [Span(a, b, "EMAIL_ADDRESS") for a, b in addresses]
+        found = [Span(a, b, "EMAIL_ADDRESS") for a, b in addresses]
         for run in self._runs:
-            if not any(run.start < b and a < run.end for a, b in addresses):
-                spans += self._of_run(run)
-        return sorted(spans, key=lambda s: s.start)
+            found += self._of_run(run)
+        out: list[Span] = []
+        for span in sorted(found, key=lambda s: s.start):
+            if out and span.start < out[-1].end:
+                out[-1] = Span(out[-1].start, max(out[-1].end, span.end), "EMAIL_ADDRESS")
+            else:
+                out.append(span)
+        return out
+
+    def says_more(self) -> bool:
+        """Whether there is more than what may stand inside a number."""
+        return bool(self._runs) or not all(digits.between(low, self._language) for low in self._lows)
 
     def open_digits(self) -> int:
         """Digits of the run that the segment ends in, those of the segment before included where it goes on from there."""
@@ -157,9 +170,9 @@ class _Detector:
         return spans
 
     def _whole(self, run: Run, carried: int) -> str | None:
-        """The entity of a run that is redacted together with the "and" or "to" in it; None if its numbers count one by one."""
+        """The entity of a run that is redacted together with an "and" in it; None if its numbers count one by one."""
         total = len(run.digits) + carried
-        if "pci" in self._kinds and total >= CARD_LEAST:
+        if total >= CARD_LEAST and not self._kinds.isdisjoint({"pci", "numbers", "aggressive_numbers"}):
             return "CREDIT_CARD" if not carried and total in CARD and digits.luhn(run.digits) else ""
         if "ssn" in self._kinds and total == SSN_LENGTH:
             return "" if carried else "SSN"

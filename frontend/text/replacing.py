@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,8 +11,8 @@ from frontend.text.words import bare, rewritten, split, without
 
 
 class Replacer:
-    """`rules` are (find, replacement); an empty replacement deletes. The longest find wins; of finds that differ only in case,
-    the one written as the words are, else the first."""
+    """`rules` are (find, replacement); an empty replacement deletes. The longest find wins; of finds that differ only in
+    case, the one written as the words are, else the first."""
 
     def __init__(self, rules: Sequence[tuple[str, str]]) -> None:
         self._rules: dict[tuple[str, ...], list[tuple[str, str]]] = {}
@@ -22,18 +23,19 @@ class Replacer:
             if not key:
                 continue
             self._rules.setdefault(key, []).append((find, replacement))
-            self._pairs.update(zip(key, key[1:], strict=False))
+            self._pairs.update(itertools.pairwise(key))
             if not replacement.strip():
                 self._deleted.add(key[0])
         self._lengths = sorted({len(key) for key in self._rules}, reverse=True)
 
-    def may_join(self, a: str, b: str) -> bool:
+    def may_join(self, a: str, b: str | None) -> bool:
         """A phrase may go on from `a` to `b`, or `b` be deleted and hand its full stop to `a`."""
-        low = bare(b)
-        return low in self._deleted or (bare(a), low) in self._pairs
+        if b is None:
+            return bool(self._deleted) or any(bare(a) == first for first, _ in self._pairs)
+        return bare(b) in self._deleted or (bare(a), bare(b)) in self._pairs
 
     def __call__(self, words: Sequence[Word]) -> list[Word]:
-        """Times: one word for one keeps them; otherwise the words' span is divided evenly. Marks around the found words stay."""
+        """Times: one word for one keeps them; otherwise their span is divided evenly. Marks around the found words stay."""
         lows = [bare(w.text) for w in words]
         out: list[Word] = []
         dropped: list[int] = []
@@ -69,5 +71,5 @@ def _spread(found: Sequence[Word], texts: Sequence[str]) -> list[Word]:
     marked[-1] += split(found[-1].text)[2]
     return [
         replace(rewritten(found[0], text), start=a, end=b, confidence=confidence)
-        for text, a, b in zip(marked, edges, edges[1:], strict=False)
+        for text, (a, b) in zip(marked, itertools.pairwise(edges), strict=True)
     ]

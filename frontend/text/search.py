@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,12 +15,20 @@ from frontend.text.words import bare
 LEAST = 0.6
 """Hits less alike than this are not told: at 0.5 words of four letters already meet by chance."""
 
-SOUNDS = (
-    ("tch", "ch"), ("sch", "sh"), ("ph", "f"), ("gh", "g"), ("ck", "k"), ("qu", "kw"), ("x", "ks"), ("wh", "w"), ("kn", "n"),
-    ("ce", "se"), ("ci", "si"), ("cy", "sy"), ("c", "k"), ("z", "s"), ("y", "i"), ("ie", "i"), ("ee", "i"), ("ea", "i"),
-    ("oo", "u"), ("ou", "u"), ("ai", "e"), ("ei", "e"),
-)  # fmt: skip
+ALIKE = 0.99
+"""Confidence of what sounds the same and is spelled differently."""
+
+SOUNDS = {
+    "tch": "ch", "sch": "sh", "ph": "f", "gh": "g", "ck": "k", "qu": "kw", "x": "ks", "wh": "w", "kn": "n",
+    "ce": "se", "ci": "si", "cy": "si", "c": "k", "z": "s", "y": "i", "ie": "i", "ee": "i", "ea": "i",
+    "oo": "u", "ou": "u", "ai": "e", "ei": "e",
+}  # fmt: skip
 """English spellings of one sound; coarse, since it only lets a likely hit pass that its spelling would hide."""
+
+SPELLING = re.compile("|".join([*(s for s in SOUNDS if s != "c"), "c(?!h)"]))
+DOUBLED = re.compile(r"(.)\1+")
+
+Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -39,43 +48,42 @@ class Found:
     """The likeliest first; hits do not overlap."""
 
 
-def _letters(words: Sequence[str]) -> str:
-    return "".join(c for word in words for c in word if c.isalnum())
-
-
 def sounded(letters: str) -> str:
     """A spelling for the sound; equal letters in a row count once."""
-    for written, sound in SOUNDS:
-        letters = letters.replace(written, sound)
-    return "".join(c for i, c in enumerate(letters) if not i or letters[i - 1] != c)
+    return DOUBLED.sub(r"\1", SPELLING.sub(lambda m: SOUNDS[m[0]], letters))
 
 
 class Searcher:
     def __init__(self, queries: Sequence[str]) -> None:
-        self._queries = [(query, len(query.split()), _letters(bare(query).split())) for query in queries]
-        self._sounds = [sounded(letters) for _, _, letters in self._queries]
+        self._queries: list[tuple[str, int, str, str]] = []
+        for query in queries:
+            parts = ["".join(filter(str.isalnum, bare(part))) for part in query.split()]
+            self._queries.append((query, len(parts), "".join(parts), "".join(map(sounded, parts))))
 
     def __call__(self, words: Sequence[Word]) -> tuple[Found, ...]:
         """Looks at runs of as many words as the phrase has, one fewer and one more."""
-        lows = [bare(w.text) for w in words]
-        spans: dict[int, tuple[list[tuple[int, int]], list[str], list[str]]] = {}
+        spelled = ["".join(filter(str.isalnum, bare(w.text))) for w in words]
+        heard = [sounded(letters) for letters in spelled]
+        runs: dict[int, tuple[list[Place], list[str], list[str]]] = {}
         out: list[Found] = []
-        for (query, length, letters), sound in zip(self._queries, self._sounds, strict=True):
-            if length not in spans:
-                sizes = range(max(1, length - 1), length + 2)
-                places = [(a, a + n) for n in sizes for a in range(len(words) - n + 1)]
-                texts = [_letters(lows[a:b]) for a, b in places]
-                spans[length] = places, texts, [sounded(t) for t in texts]
-            places, texts, sounds = spans[length]
+        for query, length, letters, sound in self._queries:
+            if length not in runs:
+                places = [(a, a + n) for n in range(max(1, length - 1), length + 2) for a in range(len(words) - n + 1)]
+                runs[length] = places, _joined(spelled, places), _joined(heard, places)
+            places, letter_runs, sound_runs = runs[length]
             likeness: dict[int, float] = {}
-            for wanted, heard in ((letters, texts), (sound, sounds)):
-                for _, value, i in process.extract(
-                    wanted, heard, scorer=Levenshtein.normalized_similarity, score_cutoff=LEAST, limit=None
+            for wanted, texts in ((letters, letter_runs), (sound, sound_runs)):
+                for text, value, i in process.extract(
+                    wanted, texts, scorer=Levenshtein.normalized_similarity, score_cutoff=LEAST, limit=None
                 ):
-                    exact = 1.0 if texts[i] == letters else min(value, 0.99)
-                    likeness[i] = max(likeness.get(i, 0.0), exact)
+                    same = texts is letter_runs and text == letters
+                    likeness[i] = max(likeness.get(i, 0.0), 1.0 if same else min(value, ALIKE))
             out.append(Found(query, _best(words, places, likeness)))
         return tuple(out)
+
+
+def _joined(words: Sequence[str], places: Sequence[Place]) -> list[str]:
+    return ["".join(words[a:b]) for a, b in places]
 
 
 def _best(words: Sequence[Word], places: Sequence[tuple[int, int]], likeness: dict[int, float]) -> tuple[Hit, ...]:

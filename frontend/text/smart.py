@@ -1,5 +1,5 @@
-"""Readable forms of what is spoken in English: years, dates, times of day, money, per cent, phone numbers, runs of digits, e-mail
-and web addresses. Few patterns, each only where it is all but certain; the rest is left as `numerals` has it."""
+"""Readable forms of what is spoken in English: years, dates, times of day, money, per cent, phone numbers, runs of digits,
+e-mail and web addresses. Few patterns, each only where it is all but certain; the rest is left as `numerals` has it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from dataclasses import dataclass
 
 from frontend.speech.events import Word
 from frontend.text import addresses, numbers
-from frontend.text.words import bare, merged, split
+from frontend.text.words import bare, merged, split, word_set
 
 LANGUAGES = ("en",)
 
-MONTHS = frozenset("january february march april may june july august september october november december".split())
+MONTHS = word_set("january february march april may june july august september october november december")
 CURRENCIES = {"dollar": "$", "dollars": "$", "euro": "€", "euros": "€"}
 """Not pounds: they are more often a weight."""
 CENTS = frozenset({"cent", "cents"})
 SCALES = frozenset({"thousand", "million", "billion", "trillion"})
+HALVES = frozenset({"am", "pm", "a", "p"})
 GLUE = frozenset(
     {"dot", "at", "underscore", "dash", "hyphen", "plus", "slash", "colon", "http", "https", "percent", "per", "am", "pm"}
 )
@@ -54,7 +55,9 @@ Made = tuple[str, int] | None
 """What the items from one on become, and how many they are."""
 
 
-def may_join(a: str, b: str) -> bool:
+def may_join(a: str, b: str | None) -> bool:
+    if b is None:
+        return True
     x, y = bare(a), bare(b)
     if x in addresses.JOINERS or y in addresses.JOINERS or not GLUE.isdisjoint((x, y)):
         return True
@@ -84,8 +87,8 @@ def formatted(words: Sequence[Word]) -> list[Word]:
         made = _made(items, tokens, at)
         if made is None:
             source = words[item.start : item.end]
-            changed = item.number and not item.lone
-            out += [merged(source, item.lead + item.text + item.trail)] if changed else source
+            text = item.lead + item.text + item.trail
+            out += [merged(source, text)] if len(source) > 1 or text != source[0].text else source
             at += 1
             continue
         text, length = made
@@ -114,7 +117,8 @@ def _items(words: Sequence[Word]) -> list[Item]:
 
 
 def _made(items: Sequence[Item], tokens: Sequence[str], at: int) -> Made:
-    for pattern in (_address, _time, _half_of_day, _day, _money, _percent, _digits):
+    patterns = NUMERIC if items[at].number else (_address, _half_of_day) if tokens[at] in HALVES else (_address,)
+    for pattern in patterns:
         made = pattern(items, tokens, at)
         if made and not any(i.trail for i in items[at : at + made[1] - 1]):
             return made
@@ -132,7 +136,7 @@ def _address(items: Sequence[Item], tokens: Sequence[str], at: int) -> Made:
 
 
 def _half(tokens: Sequence[str], at: int) -> tuple[str, int] | None:
-    """ "pm", or "p" and "m"."""
+    """What is said as "pm", or as "p" and "m"."""
     if at < len(tokens) and tokens[at] in {"am", "pm"}:
         return tokens[at].upper(), 1
     if at + 1 < len(tokens) and tokens[at] in {"a", "p"} and tokens[at + 1] == "m":
@@ -145,7 +149,7 @@ def _hour(item: Item) -> bool:
 
 
 def _time(items: Sequence[Item], tokens: Sequence[str], at: int) -> Made:
-    """ "eight thirty seven" before "pm" is 8:37; the "PM" stays a word of its own."""
+    """Before "pm", "eight thirty seven" is 8:37; the "PM" stays a word of its own."""
     if not _hour(items[at]):
         return None
     rest = [_value(i) for i in items[at + 1 : at + 3]]
@@ -165,8 +169,9 @@ def _half_of_day(items: Sequence[Item], tokens: Sequence[str], at: int) -> Made:
 
 
 def _day(items: Sequence[Item], tokens: Sequence[str], at: int) -> Made:
-    """ "November second" is November 2; the month keeps its word."""
-    if not (at and tokens[at - 1] in MONTHS and items[at].ordinal and not items[at - 1].trail):
+    """Of "November second" the second: 2; the month stays a word. "may" and "march" are months only as names."""
+    month = items[at - 1].text if at and not items[at - 1].trail else ""
+    if month.lower() not in MONTHS or month in {"may", "march"} or not items[at].ordinal:
         return None
     digits = {"first": "1", "second": "2"}.get(tokens[at]) or "".join(filter(str.isdigit, items[at].text))
     return (digits, 1) if 1 <= int(digits) <= 31 else None
@@ -221,3 +226,7 @@ def _digits(items: Sequence[Item], tokens: Sequence[str], at: int) -> Made:
     if len(sizes) > 1 and grouped and PHONE.fullmatch(text):
         return "-".join(filter(None, (text[:-10], text[-10:-7], text[-7:-4], text[-4:]))), len(sizes)
     return ("".join(i.text for i in items[at : at + single]), single) if single >= DIGITS_TOGETHER else None
+
+
+NUMERIC = (_address, _time, _day, _money, _percent, _digits)
+"""Patterns that begin with a number, the surest first."""

@@ -1,8 +1,9 @@
 """The steps of the pipeline. One that merges or moves words says which of them may still change as more are heard.
 
-`may_join(a, b)` of a merging step looks at two neighbours only, and the step never reaches over neighbours that do not join.
-So it treats every group of joined words by itself (looking back at most), and whatever is said later can only change the last
-group: all groups before it are settled.
+`may_join(a, b)` of a merging step looks at two neighbours only (b is None: whatever may come), and the step never reaches
+over neighbours that do not join.
+So it treats every group of joined words by itself (looking back at most), and whatever is said later can only change the
+last group: all groups before it are settled.
 """
 
 from __future__ import annotations
@@ -16,22 +17,24 @@ from frontend.text.words import bare
 Words = Sequence[Word]
 
 
-def settled(words: Words, may_join: Callable[[str, str], bool]) -> int:
-    """Leading words that no later word changes: those before the last group."""
-    at = len(words) - 1
-    while at > 0 and may_join(words[at - 1].text, words[at].text):
+def settled(words: Words, may_join: Callable[[str, str | None], bool]) -> int:
+    """Leading words that no later word changes: those before the last group, if more may join it."""
+    at = len(words)
+    following: str | None = None
+    while at and may_join(words[at - 1].text, following):
         at -= 1
-    return max(at, 0)
+        following = words[at].text
+    return at
 
 
 @dataclass(frozen=True)
 class Step:
-    """`each` works on words one by one, so that the result for a beginning is the beginning of the result (prefix-monotone).
-    Else `may_join` bounds what belongs together, and `tail` is what is done to words that may still change."""
+    """Without `may_join` words are treated one by one, so that the result for a beginning is the beginning of the result
+    (prefix-monotone). Else `may_join` bounds what belongs together, and `tail` is done to words that may still change."""
 
     name: str
     run: Callable[[Words], list[Word]]
-    may_join: Callable[[str, str], bool] | None = None
+    may_join: Callable[[str, str | None], bool] | None = None
     tail: Callable[[Words], list[Word]] = list
 
     @property

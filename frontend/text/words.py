@@ -9,7 +9,7 @@ from typing import Any
 
 from frontend.speech.events import Word
 
-MARKS = " \t\r\n.,;:!?…\"'“”‘’‚„`«»‹›¿¡()–—―-·。、，；：！？「」『』（）"  # noqa: RUF001
+MARKS = " \t\r\n.,;:!?…\"'“”‘’‚„`«»‹›¿¡()–—―-·。、，；：！？「」『』（）"
 """What may stand around a word without being part of it."""
 
 SENTENCE_END = frozenset(".?!…。！？")
@@ -17,9 +17,16 @@ PLACEHOLDER = re.compile(r"\[[A-Z_]+(?:_\d+)?\]")
 """What redaction writes; it has no other casing."""
 
 
+def word_set(text: str) -> frozenset[str]:
+    """A set written as a text, which is how word lists are read and changed most easily."""
+    return frozenset(text.split())
+
+
 def split(text: str) -> tuple[str, str, str]:
     """Marks before, the word itself, marks after; joined they are `text`. A sign or a leading decimal point of a number
     belongs to the word; of marks alone the word is empty."""
+    if text.isalnum():
+        return "", text, ""
     core = text.strip(MARKS)
     if not core:
         return "", "", text
@@ -32,7 +39,7 @@ def split(text: str) -> tuple[str, str, str]:
 def bare(text: str) -> str:
     """The word without punctuation and casing, as Deepgram's `word` beside `punctuated_word`; empty for marks alone."""
     core = split(text)[1]
-    return core if PLACEHOLDER.fullmatch(core) else core.lower()
+    return core if core[:1] == "[" and PLACEHOLDER.fullmatch(core) else core.lower()
 
 
 def ends_sentence(marks: str) -> bool:
