@@ -14,6 +14,7 @@ from frontend.errors import InvalidConfig
 from frontend.protocols.base import Callback, StreamOptions
 from frontend.text import options as text_options
 from frontend.text.options import TextOptions, base_language
+from frontend.text.pipeline import TextPipeline
 
 Pairs = Mapping[str, Sequence[str]]
 Kind = Literal["live", "recorded"]
@@ -135,6 +136,7 @@ def understood(pairs: Pairs, kind: Kind) -> Listen:
         raise InvalidConfig(f"{told['loc'][0]}={given[str(told['loc'][0])][-1][:40]!r}: {told['msg'].lower()}") from None
     language = AUTO if query.language == MULTI or query.detect_language else base_language(query.language)
     text = text_options.from_query({name: given[name] for name in TEXT if name in given}, text_options.DEEPGRAM)
+    TextPipeline(text, language)  # says at once what it could not do
     options = StreamOptions(
         audio=_audio(query, kind),
         model=query.model or None,
