@@ -8,10 +8,12 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import export
 from export import manifest, silero, triton_config, whisper
 from export.checkpoint import Checkpoint, open_checkpoint
+from export.engine import confidence
 
 log = logging.getLogger(__name__)
 Progress = Callable[[str], None]
@@ -20,7 +22,9 @@ CHECKPOINTS = Path(export.__file__).parent / "nano" / "checkpoint"
 """The checkpoint in the box."""
 
 FULL_WINDOW_S = [30]
-ENGINE_FILES = ("__init__.py", "alignment.py", "scheduler.py", "vocabulary.py", "windows.py")
+ENGINE_FILES = ("__init__.py", "alignment.py", "confidence.py", "scheduler.py", "scores.py", "vocabulary.py", "windows.py")
+TEMPERATURES = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+"""Whisper's own: where the text at one is doubtful, it is decoded again at the next."""
 
 
 def exporter_version() -> str:
@@ -60,8 +64,14 @@ def window_lengths(checkpoint: Checkpoint) -> list[int]:
 
     Official checkpoints repeat themselves on shorter windows without fine-tuning.
     """
+    return declared(checkpoint).get("windows_s", FULL_WINDOW_S)
+
+
+def declared(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a checkpoint says of itself in `voiceforge.json`: `windows_s`, `temperatures`, `context` (whether it was trained
+    to go on from what was said before). Empty for checkpoints that were not made for us."""
     path = checkpoint.folder / "voiceforge.json"
-    return json.loads(path.read_text("utf-8"))["windows_s"] if path.exists() else FULL_WINDOW_S
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
 
 
 def is_multilingual(checkpoint: Checkpoint) -> bool:
@@ -103,6 +113,8 @@ def export_whisper(
     whisper.save(whisper.cross(checkpoint, dtype), version / "cross.onnx", precision)
     whisper.save(whisper.decoder(checkpoint, dtype), version / "decoder.onnx", precision)
     shutil.copyfile(checkpoint.folder / "tokenizer.json", version / "tokenizer.json")
+    if (calibration := checkpoint.folder / confidence.FILE).exists():
+        shutil.copyfile(calibration, version / confidence.FILE)
     (version / "generation_config.json").write_text(json.dumps(checkpoint.generation))
     source_folder = Path(__file__).parent / "engine"
     shutil.copyfile(source_folder / "triton_model.py", version / "model.py")
@@ -115,6 +127,8 @@ def export_whisper(
         "encoder_batch": triton_config.ENCODER_BATCH,
         "windows_s": ",".join(map(str, windows)),
         "multilingual": "true" if is_multilingual(checkpoint) else "false",
+        "temperatures": ",".join(map(str, declared(checkpoint).get("temperatures", TEMPERATURES))),
+        "context": "true" if declared(checkpoint).get("context", True) else "false",
         "max_rows": max_rows,
         "decode_threads": 1,
     }

@@ -8,6 +8,8 @@ happens when rows join or half of them are dead.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import logging
 import queue
 import threading
@@ -22,7 +24,9 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from .alignment import FRAME_SAMPLES, token_starts
-from .vocabulary import Vocabulary
+from .confidence import Calibrator, WordFeatures
+from .scores import MAX_COMPRESSION, compression, doubtful, draw, entropy, log_softmax, repeats
+from .vocabulary import AUTO, UNSPACED, Vocabulary
 
 log = logging.getLogger(__name__)
 Float = npt.NDArray[np.float32]
@@ -31,6 +35,12 @@ Array = npt.NDArray[Any]
 TOKENS_PER_SECOND = 12
 """Nobody speaks faster than this in tokens of any Whisper vocabulary; it bounds a decode that has gone astray."""
 LONGEST_TEXT = 224  # tokens, half of Whisper's context, as in its reference
+DOUBTED_WORD = 0.6
+"""Words less probable than this get alternatives."""
+MOST_DOUBTED = 5
+"""Words of one hypothesis that get alternatives, the least probable first."""
+LONGEST_WORD = 8
+"""Tokens of an alternative."""
 
 
 class Cancelled(Exception):
@@ -39,22 +49,33 @@ class Cancelled(Exception):
 
 @dataclass
 class Hypothesis:
-    """What a decode found. Word times are samples from the window's start; empty when words were not asked for."""
+    """What a decode found. Word times are samples from the window's start; the lists about words are of one length."""
 
     tokens: list[int]
     logprobs: list[float]
     text: str
     no_speech_probability: float
     words: list[str] = field(default_factory=list)
+    word_tokens: list[int] = field(default_factory=list)
+    """How many tokens each word is made of."""
     word_times: list[tuple[int, int]] = field(default_factory=list)
     word_probabilities: list[float] = field(default_factory=list)
+    word_alternatives: list[list[tuple[str, float]]] = field(default_factory=list)
+    features: list[WordFeatures] = field(default_factory=list)
+    language: str = "en"
+    language_probability: float = 1.0
+    temperature: float = 0.0
     queue_ms: float = 0.0
     decode_ms: float = 0.0
 
 
 @dataclass
 class Job:
-    """One window to decode. `hidden` float32 (T, d); `prefix` are committed tokens, forced before the decode goes on."""
+    """One window to decode. `hidden` float32 (T, d); `prefix` are committed tokens, forced before the decode goes on.
+
+    A prompt of language `AUTO` has a place for the language, which is found first. `temperatures`: where the text at one
+    is doubtful, it is decoded again at the next.
+    """
 
     hidden: Float
     n_samples: int
@@ -64,6 +85,14 @@ class Job:
     want_words: bool
     done: Callable[[Hypothesis | Exception], None]
     cancelled: Callable[[], bool] = lambda: False
+    urgent: bool = True
+    """Finals are; partials wait for them."""
+    temperatures: tuple[float, ...] = (0.0,)
+    n_alternatives: int = 0
+    only_word: bool = False
+    """Stop where the word that the prefix begins is complete."""
+    language_probability: float = 1.0
+    attempts: list[Hypothesis] = field(default_factory=list[Hypothesis])
     created: float = field(default_factory=time.perf_counter)
 
 
@@ -75,11 +104,15 @@ class _Row:
     logprobs: list[float]
     no_speech: float
     attention: list[Float]
+    entropies: list[float]
     limit: int
     admitted: float
+    rivals: list[list[tuple[int, float]]] = field(default_factory=list[list[tuple[int, float]]])
+    """For each token, when alternatives are wanted: the other likely tokens and their log-probabilities."""
     length: int = 0  # cached positions
     past: list[Array] = field(default_factory=list)  # (H, length, Dh) each, while outside the batch
     alive: bool = True
+    random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
 
 def _deliver(job: Job, answer: Hypothesis | Exception) -> None:
@@ -88,20 +121,6 @@ def _deliver(job: Job, answer: Hypothesis | Exception) -> None:
         job.done(answer)
     except Exception:
         log.exception("an answer could not be delivered")
-
-
-def log_softmax(x: Float) -> Float:
-    shifted = x - x.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-
-
-def repeats(tokens: Sequence[int], longest: int = 12, times: int = 3) -> int:
-    """How many tokens at the end are a loop: a run of up to `longest` tokens said `times` times over; 0 if none."""
-    for n in range(1, longest + 1):
-        needed = n * (times if n > 2 else times * 2)
-        if len(tokens) >= needed and all(tokens[-k - 1] == tokens[-k - 1 - n] for k in range(needed - n)):
-            return needed - n
-    return 0
 
 
 def sessions(folder: Path, providers: Sequence[str], threads: int) -> dict[str, ort.InferenceSession]:
@@ -123,16 +142,19 @@ class Scheduler:
     """Owns the decode thread; `submit` may be called from any thread."""
 
     def __init__(
-        self, cross: ort.InferenceSession, decoder: ort.InferenceSession, vocabulary: Vocabulary, max_rows: int = 32
-    ) -> None:
+        self, cross: ort.InferenceSession, decoder: ort.InferenceSession, vocabulary: Vocabulary, max_rows: int = 32,
+        calibrator: Calibrator | None = None,
+    ) -> None:  # fmt: skip
         self._cross, self._decoder, self._vocabulary, self._max_rows = cross, decoder, vocabulary, max_rows
+        self._calibrator = calibrator or Calibrator()
         shapes = {i.name: i for i in decoder.get_inputs()}
         self._n_layers = sum(name.startswith("past_k_") for name in shapes)
         self._heads, self._width = shapes["past_k_0"].shape[1], shapes["past_k_0"].shape[3]
         self._dtype = np.float16 if "float16" in shapes["past_k_0"].type else np.float32
         self._kv = [f"{kv}_{i}" for i in range(self._n_layers) for kv in "kv"]
         self._outputs = ["logits", "attention", *(f"present_{n}" for n in self._kv)]
-        self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._waiting: queue.PriorityQueue[tuple[int, int, Job | None]] = queue.PriorityQueue()
+        self._order = itertools.count()
         self._rows: list[_Row] = []
         self._feeds: dict[str, ort.OrtValue] = {}
         self._pads: npt.NDArray[np.int64] = np.zeros(0, np.int64)
@@ -154,10 +176,10 @@ class Scheduler:
         return self._waiting.qsize()
 
     def submit(self, job: Job) -> None:
-        self._waiting.put(job)
+        self._waiting.put((0 if job.urgent else 1, next(self._order), job))
 
     def stop(self) -> None:
-        self._waiting.put(None)
+        self._waiting.put((-1, 0, None))
         self._thread.join(timeout=5)
 
     # --- the thread -----------------------------------------------------------------------------------------------
@@ -185,7 +207,7 @@ class Scheduler:
         jobs: list[Job] = []
         while len(jobs) + self.n_active < self._max_rows:
             try:
-                job = self._waiting.get(block=block and not jobs)
+                _, _, job = self._waiting.get(block=block and not jobs)
             except queue.Empty:
                 break
             if job is None:
@@ -199,6 +221,9 @@ class Scheduler:
     def _admit(self, jobs: list[Job]) -> None:
         """Prefills the jobs, those of one shape together, and repacks the batch with their rows."""
         groups: dict[tuple[int, int], list[Job]] = {}
+        unknown = [job for job in jobs if job.language == AUTO]
+        for width in {len(job.hidden) for job in unknown}:
+            self._find_language([job for job in unknown if len(job.hidden) == width])
         for job in jobs:
             groups.setdefault((len(job.hidden), len(job.prompt) + len(job.prefix)), []).append(job)
         joined = [row for group in groups.values() for row in self._prefill(group)]
@@ -208,11 +233,9 @@ class Scheduler:
         if joined:
             self._repack(joined)
 
-    def _prefill(self, jobs: list[Job]) -> list[_Row]:
-        now = time.perf_counter()
-        hidden = np.stack([j.hidden for j in jobs])
+    def _first_pass(self, hidden: Array, tokens: npt.NDArray[np.int64]) -> tuple[list[Array], list[Array]]:
+        """Cross-attention's keys and values, and the decoder's outputs for `tokens` (B, n) from an empty cache."""
         cross = run(self._cross, [f"cross_{n}" for n in self._kv], {"hidden_states": hidden})
-        tokens = np.array([j.prompt + j.prefix for j in jobs], np.int64)
         batch, n = tokens.shape
         causal = np.triu(np.full((n, n), -1e4, self._dtype), 1)
         feeds: dict[str, Array] = {
@@ -223,44 +246,80 @@ class Scheduler:
         }
         feeds |= {f"cross_{name}": value for name, value in zip(self._kv, cross, strict=True)}
         feeds |= {f"past_{name}": np.zeros((batch, self._heads, 0, self._width), self._dtype) for name in self._kv}
-        logits, attention, *present = run(self._decoder, self._outputs, feeds)
-        scores = log_softmax(logits)
+        return cross, run(self._decoder, self._outputs, feeds)
+
+    def _find_language(self, jobs: list[Job]) -> None:
+        """Settles the language of jobs whose windows are of one length: the likeliest after the start token."""
+        vocabulary = self._vocabulary
+        tokens = np.full((len(jobs), 1), vocabulary.sot, np.int64)
+        _, (logits, *_) = self._first_pass(np.stack([j.hidden for j in jobs]), tokens)
+        codes, ids = zip(*vocabulary.language_ids.items(), strict=True)
+        scores = log_softmax(logits[:, 0, list(ids)])
+        for job, row in zip(jobs, scores, strict=True):
+            best = int(row.argmax())
+            job.language, job.language_probability = codes[best], float(np.exp(row[best]))
+            job.prompt = vocabulary.with_language(job.prompt, job.language)
+
+    def _prefill(self, jobs: list[Job]) -> list[_Row]:
+        now = time.perf_counter()
+        tokens = np.array([j.prompt + j.prefix for j in jobs], np.int64)
+        cross, (logits, attention, *present) = self._first_pass(np.stack([j.hidden for j in jobs]), tokens)
         rows: list[_Row] = []
         for i, job in enumerate(jobs):
             first = len(job.prompt) - 1  # the position that predicts the first text token
             start = job.prompt.index(self._vocabulary.sot)
             silent = self._vocabulary.no_speech
             room = LONGEST_TEXT - len(job.prefix)
+            before = range(len(job.prefix))
+            silence = float(np.exp(log_softmax(logits[i, start])[silent])) if silent is not None else 0.0
+            scores = [log_softmax(self._vocabulary.suppress(logits[i, first + k].copy(), first=k == 0)) for k in before]
             row = _Row(
                 job,
                 [c[i] for c in cross],
                 list(job.prefix),
-                [float(scores[i, first + k, t]) for k, t in enumerate(job.prefix)],
-                float(np.exp(scores[i, start, silent])) if silent is not None else 0.0,
+                [float(scores[k][t]) for k, t in enumerate(job.prefix)],
+                silence,
                 [attention[i, :, first + k] for k in range(len(job.prefix) + 1)],
+                [entropy(scores[k]) for k in before] if job.want_words else [],
                 min(room, 8 + job.n_samples * TOKENS_PER_SECOND // 16000) + len(job.prefix),
                 now,
-                length=n,
+                rivals=[self._rivals(scores[k], job.prefix[k]) for k in before] if job.n_alternatives else [],
+                length=tokens.shape[1],
                 past=[p[i] for p in present],
+                random=np.random.default_rng((job.n_samples, len(job.attempts))),
             )
             self._choose(row, logits[i, -1])
             rows.append(row)
         return rows
 
     def _choose(self, row: _Row, logits: Float) -> None:
-        """Greedy: the likeliest allowed token; the row dies at the end of text, at its limit, or in a loop."""
-        vocabulary = self._vocabulary
-        scores = log_softmax(vocabulary.suppress(logits.copy(), first=not row.tokens))
-        token = int(scores.argmax())
+        """The likeliest allowed token, or one by chance; the row dies at the end of text, at its limit, or in a loop."""
+        vocabulary, job = self._vocabulary, row.job
+        settled = bool(job.prefix) and len(row.tokens) == len(job.prefix)  # its last word is to stay as it is
+        new_word = settled and not job.only_word and job.language not in UNSPACED
+        scores = log_softmax(vocabulary.suppress(logits.copy(), first=not row.tokens, new_word=new_word))
+        token = draw(scores, job.temperatures[len(job.attempts)], row.random)
         row.logprobs.append(float(scores[token]))
         if token == vocabulary.eot or len(row.tokens) >= row.limit:
             row.alive = False
             return
+        if job.only_word and (vocabulary.begins_word(token) or len(row.tokens) >= len(job.prefix) + LONGEST_WORD):
+            row.alive = False
+            return
         row.tokens.append(token)
+        if job.want_words:
+            row.entropies.append(entropy(scores))
+        if job.n_alternatives:
+            row.rivals.append(self._rivals(scores, token))
         loop = repeats(row.tokens)
         if loop > 0:
             del row.tokens[-loop:], row.logprobs[-loop:], row.attention[-loop:]
             row.alive = False
+
+    def _rivals(self, scores: Float, token: int) -> list[tuple[int, float]]:
+        """The likeliest other tokens that begin a word."""
+        best = np.argsort(scores)[::-1][:12]
+        return [(int(t), float(scores[t])) for t in best if t != token and self._vocabulary.begins_word(int(t))]
 
     def _repack(self, joined: Sequence[_Row] = ()) -> None:
         """Builds the batch anew from the living rows and those that join."""
@@ -323,27 +382,99 @@ class Scheduler:
             self._repack()
 
     def _finish(self, row: _Row) -> None:
-        """Answers a row's job; what goes wrong with one answer is that job's alone."""
+        """Answers a row's job, or has it decoded again; what goes wrong with one answer is that job's alone."""
         try:
             answer: Hypothesis | Exception = self._result(row)
+            if self._tries_again(row, answer):
+                return
+            if row.job.n_alternatives and self._asks_for_alternatives(row, answer):
+                return
         except Exception as error:
             log.exception("a hypothesis could not be put together")
             answer = error
         _deliver(row.job, answer)
 
+    def _tries_again(self, row: _Row, found: Hypothesis) -> bool:
+        """True when the text is doubtful and there is another temperature; at the last, the best attempt is answered."""
+        job = row.job
+        if len(job.temperatures) == 1 or job.cancelled():
+            return False
+        if not doubtful(found.text, found.logprobs, found.no_speech_probability):
+            return False
+        job.attempts.append(found)
+        if len(job.attempts) < len(job.temperatures):
+            self.submit(job)
+        else:
+            _deliver(job, max(job.attempts, key=_quality))
+        return True
+
     def _result(self, row: _Row) -> Hypothesis:
         job, vocabulary = row.job, self._vocabulary
         tokens = row.tokens
         hypothesis = Hypothesis(tokens, row.logprobs[: len(tokens)], vocabulary.text(tokens), row.no_speech)
+        hypothesis.language, hypothesis.language_probability = job.language, job.language_probability
+        hypothesis.temperature = job.temperatures[len(job.attempts)]
         if job.want_words and tokens:
             n_frames = min(len(job.hidden), -(-job.n_samples // FRAME_SAMPLES))
             starts = token_starts(np.stack(row.attention[: len(tokens) + 1], axis=1), n_frames)
             for word in vocabulary.words(tokens, job.language):
-                hypothesis.words.append(word.text)
                 begin, end = int(starts[word.first]), int(starts[min(word.last, len(starts) - 1)])
-                hypothesis.word_times.append((begin, min(max(end, begin), job.n_samples)))
-                hypothesis.word_probabilities.append(float(np.exp(np.mean(row.logprobs[word.first : word.last]))))
+                end = min(max(end, begin), job.n_samples)
+                features = WordFeatures.of(
+                    row.logprobs[word.first : word.last], row.entropies[word.first : word.last], end - begin
+                )
+                hypothesis.words.append(word.text)
+                hypothesis.word_tokens.append(word.last - word.first)
+                hypothesis.word_times.append((begin, end))
+                hypothesis.features.append(features)
+                hypothesis.word_probabilities.append(self._calibrator.probability(features))
+                hypothesis.word_alternatives.append([])
         now = time.perf_counter()
         hypothesis.queue_ms = (row.admitted - job.created) * 1000
         hypothesis.decode_ms = (now - row.admitted) * 1000
         return hypothesis
+
+    def _asks_for_alternatives(self, row: _Row, found: Hypothesis) -> bool:
+        """Has the words that might stand in place of doubted ones decoded; the job is answered when the last is there."""
+        job, vocabulary = row.job, self._vocabulary
+        if job.language in UNSPACED:
+            return False
+        firsts = [sum(found.word_tokens[:k]) for k in range(len(found.words))]
+        doubted = sorted(
+            (k for k, p in enumerate(found.word_probabilities) if p < DOUBTED_WORD and row.rivals[firsts[k]]),
+            key=lambda k: found.word_probabilities[k],
+        )[:MOST_DOUBTED]
+        wanted = [(k, t, p) for k in doubted for t, p in row.rivals[firsts[k]][: job.n_alternatives]]
+        left = len(wanted)
+
+        def one(k: int, first: int, logprob: float, result: Hypothesis | Exception) -> None:
+            nonlocal left
+            left -= 1
+            if isinstance(result, Hypothesis):
+                text = vocabulary.text(result.tokens[first:]).strip()
+                others = [t for t, _ in found.word_alternatives[k]]
+                if text and text != found.words[k].strip() and text not in others:
+                    found.word_alternatives[k].append((text, float(np.exp(logprob))))
+            if left == 0:
+                _deliver(job, found)
+
+        for k, token, logprob in wanted:
+            self.submit(
+                Job(
+                    job.hidden,
+                    job.n_samples,
+                    job.prompt,
+                    [*found.tokens[: firsts[k]], token],
+                    job.language,
+                    False,
+                    functools.partial(one, k, firsts[k], logprob),
+                    job.cancelled,
+                    only_word=True,
+                )
+            )
+        return left > 0
+
+
+def _quality(h: Hypothesis) -> tuple[bool, float]:
+    """As faster-whisper chooses among doubtful attempts: no repetition, then the likeliest."""
+    return compression(h.text) <= MAX_COMPRESSION, sum(h.logprobs) / len(h.logprobs) if h.logprobs else 0.0

@@ -1,13 +1,17 @@
 """The Triton Python model `whisper_<m>`: glue between requests, the encoder model and the scheduler.
 
 Request, one stream per correlation id, behind the sequence batcher:
-  audio    INT16 (1, n)  new audio of the window, n may be 0
-  command  INT32 (1, 1)  1 partial: decode the window so far; 2 final: decode it with word times, then empty it;
-                         3 reset: empty it, answer at once
-  commit   INT32 (1, 1)  optional: so many tokens of the last hypothesis are settled and forced from now on
-  language, task         optional strings, for multilingual checkpoints
-Response: tokens, token_logprobs, text, words, word_times (samples from the window's start), word_probabilities,
-no_speech_probability, window_samples, timings_ms (queue, encode, decode).
+  audio         INT16 (1, n)   new audio of the window, n may be 0; START empties the window first
+  command       INT32 (1, 1)   1 partial: decode the window so far; 2 final: the same, ahead of waiting partials and with
+                               the care a final deserves; 3 reset: empty the window, answer at once
+  prefix        INT32 (1, n)   optional: tokens of the hypothesis that are settled, forced at its beginning
+  context       INT32 (1, n)   optional: tokens of what was said before, as a prompt
+  language      STRING (1, 1)  optional, for multilingual checkpoints: a code, or `auto`
+  task          STRING (1, 1)  optional: transcribe or translate
+  alternatives  INT32 (1, 1)   optional: up to so many for each word of low probability
+Response: tokens, token_logprobs, text, words, word_tokens (how many tokens each is made of), word_times (samples from
+the window's start), word_probabilities, word_alternatives (JSON: [[text, probability], …] each),
+no_speech_probability, language, language_probability, temperature, window_samples, timings_ms (queue, encode, decode).
 
 `execute` appends audio and has the encoder model run for the windows of equal length together (a BLS call must be made
 from `execute`); the scheduler's thread decodes and answers through each request's response sender.
@@ -22,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from whisper_engine.confidence import Calibrator
 from whisper_engine.scheduler import Hypothesis, Job, Scheduler, sessions
 from whisper_engine.vocabulary import Vocabulary
 from whisper_engine.windows import RATE, Stream, Streams
@@ -33,6 +38,11 @@ START, END = pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START, pb_utils.TRITONS
 def _string(request: Any, name: str, default: str) -> str:
     tensor = pb_utils.get_input_tensor_by_name(request, name)
     return tensor.as_numpy().reshape(-1)[0].decode() if tensor is not None else default
+
+
+def _numbers(request: Any, name: str) -> list[int]:
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    return tensor.as_numpy().reshape(-1).tolist() if tensor is not None else []
 
 
 def _number(request: Any, name: str) -> int:
@@ -53,7 +63,11 @@ class TritonPythonModel:
         generation = json.loads((folder / "generation_config.json").read_text("utf-8"))
         self.vocabulary = Vocabulary(folder / "tokenizer.json", generation, multilingual=options["multilingual"] == "true")
         graphs = sessions(folder, providers, threads=int(options.get("decode_threads", 1)))
-        self.scheduler = Scheduler(graphs["cross"], graphs["decoder"], self.vocabulary, int(options.get("max_rows", 32)))
+        self.scheduler = Scheduler(
+            graphs["cross"], graphs["decoder"], self.vocabulary, int(options.get("max_rows", 32)), Calibrator.load(folder)
+        )
+        self.temperatures = tuple(float(t) for t in options.get("temperatures", "0").split(","))
+        self.takes_context = options.get("context") == "true"
         idle_s = int(config["sequence_batching"]["max_sequence_idle_microseconds"]) / 1e6
         self.streams = Streams(self.buckets[-1], idle_s)
         label = {"model": args["model_name"], "version": args["model_version"]}
@@ -83,6 +97,7 @@ class TritonPythonModel:
                 text = str(error) if isinstance(error, ValueError) else f"no stream {error}: send START first"
                 self._fail(sender, text, pb_utils.TritonError.INVALID_ARG)
         for group in windows.values():
+            group.sort(key=lambda entry: not entry[-1])  # finals first
             for i in range(0, len(group), self.encoder_batch):
                 self._encode(group[i : i + self.encoder_batch])
         self._report()
@@ -99,7 +114,7 @@ class TritonPythonModel:
             stream.clear()
             self._answer(sender, Hypothesis([], [], "", 0.0), 0, 0.0)
             return
-        stream.commit(_number(request, "commit"))  # first: a refused request must not leave its audio behind
+        self._prefix(request)  # first: a refused request must not leave its audio behind
         stream.append(pb_utils.get_input_tensor_by_name(request, "audio").as_numpy().reshape(-1).copy())
         if stream.n_samples == 0:
             self._answer(sender, Hypothesis([], [], "", 0.0), 0, 0.0)
@@ -129,34 +144,56 @@ class TritonPythonModel:
                 self._fail(sender, str(error), pb_utils.TritonError.INVALID_ARG)
 
     def _decode(self, request: Any, sender: Any, stream: Stream, hidden: np.ndarray, final: bool, encode_ms: float) -> None:
-        language = _string(request, "language", "en")
-        prompt = self.vocabulary.prompt(language, _string(request, "task", "transcribe"))
-        n_samples, prefix = stream.n_samples, list(stream.committed)
-        if final:
-            stream.clear()
+        language = _string(request, "language", "en") if self.vocabulary.multilingual else "en"
+        context = _numbers(request, "context") if self.takes_context else []
+        prompt = self.vocabulary.prompt(language, _string(request, "task", "transcribe"), context)
+        n_samples = stream.n_samples
 
         def done(result: Hypothesis | Exception) -> None:
             if isinstance(result, Exception):
                 self._fail(sender, f"decode failed: {result}", pb_utils.TritonError.INTERNAL)
-                return
-            if not final:
-                stream.last_tokens = result.tokens
-            self._answer(sender, result, n_samples, encode_ms)
+            else:
+                self._answer(sender, result, n_samples, encode_ms)
 
         self.scheduler.submit(
-            Job(hidden, n_samples, prompt, prefix, language, want_words=final, done=done, cancelled=sender.is_cancelled)
+            Job(
+                hidden,
+                n_samples,
+                prompt,
+                self._prefix(request),
+                language,
+                want_words=True,
+                done=done,
+                cancelled=sender.is_cancelled,
+                urgent=final,
+                temperatures=self.temperatures if final else (0.0,),
+                n_alternatives=_number(request, "alternatives") if final else 0,
+            )
         )
 
+    def _prefix(self, request: Any) -> list[int]:
+        tokens = _numbers(request, "prefix")
+        if any(not 0 <= t < self.vocabulary.eot for t in tokens):
+            raise ValueError(f"prefix holds what is no text token; they are 0 to {self.vocabulary.eot - 1}")
+        return tokens
+
     def _answer(self, sender: Any, h: Hypothesis, n_samples: int, encode_ms: float) -> None:
-        strings = lambda values: np.array([[v.encode() for v in values]], np.object_).reshape(1, -1)  # noqa: E731
+        def strings(values: list[str]) -> np.ndarray:
+            return np.array([[v.encode() for v in values]], np.object_).reshape(1, -1)
+
         outputs = {
             "tokens": np.array([h.tokens], np.int32).reshape(1, -1),
             "token_logprobs": np.array([h.logprobs], np.float32).reshape(1, -1),
             "words": strings(h.words),
+            "word_tokens": np.array([h.word_tokens], np.int32).reshape(1, -1),
             "word_times": np.array([h.word_times], np.int32).reshape(1, -1, 2),
             "word_probabilities": np.array([h.word_probabilities], np.float32).reshape(1, -1),
+            "word_alternatives": strings([json.dumps(a) if a else "" for a in h.word_alternatives]),
             "text": strings([h.text]),
             "no_speech_probability": np.array([[h.no_speech_probability]], np.float32),
+            "language": strings([h.language]),
+            "language_probability": np.array([[h.language_probability]], np.float32),
+            "temperature": np.array([[h.temperature]], np.float32),
             "window_samples": np.array([[n_samples]], np.int32),
             "timings_ms": np.array([[h.queue_ms, encode_ms, h.decode_ms]], np.float32),
         }

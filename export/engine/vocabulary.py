@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ Float = npt.NDArray[np.float32]
 
 # Written without spaces between words: a word is then one decodable character (openai/whisper tokenizer.py).
 UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
+
+AUTO = "auto"
+"""The language is to be found."""
+_TO_BE_FOUND = -1
 
 
 @dataclass(frozen=True)
@@ -59,19 +64,46 @@ class Vocabulary:
         tokens = [self._tokenizer.id_to_token(i) for i in range(self.sot + 1, last)]
         return [t[2:-2] for t in tokens if t]
 
-    def prompt(self, language: str = "en", task: str = "transcribe") -> list[int]:
-        """What is forced before the text. Raises `ValueError` for a language or task the checkpoint does not have."""
+    @cached_property
+    def language_ids(self) -> dict[str, int]:
+        return {code: self._id(f"<|{code}|>") for code in self.languages}
+
+    def prompt(self, language: str = "en", task: str = "transcribe", context: Sequence[int] = ()) -> list[int]:
+        """What is forced before the text; `context` are the tokens of what was said before.
+
+        Raises `ValueError` for a language or task the checkpoint does not have. `AUTO` leaves a place for the language.
+        """
+        before = [self._id("<|startofprev|>"), *context] if context else []
         if not self.multilingual:
             if task != "transcribe":
                 raise ValueError("this checkpoint transcribes one language; it cannot translate")
-            return [self.sot, self.no_timestamps]
-        code = self._tokenizer.token_to_id(f"<|{language}|>")
-        if code is None:
+            return [*before, self.sot, self.no_timestamps]
+        if language == AUTO:
+            code = _TO_BE_FOUND
+        elif (code := self.language_ids.get(language)) is None:
             raise ValueError(f"language {language!r} is not among {', '.join(self.languages)}")
-        return [self.sot, code, self._id(f"<|{task}|>"), self.no_timestamps]
+        return [*before, self.sot, code, self._id(f"<|{task}|>"), self.no_timestamps]
 
-    def suppress(self, logits: Float, *, first: bool) -> Float:
-        """Sets what may not come next to -inf, in place; `logits` (vocab,). The first token may end the text at once."""
+    def with_language(self, prompt: Sequence[int], language: str) -> list[int]:
+        """A prompt made for `AUTO`, with the language that was found."""
+        return [self.language_ids[language] if t == _TO_BE_FOUND else t for t in prompt]
+
+    def begins_word(self, token: int) -> bool:
+        """Whether a token starts with a space, as the first of a word does where words are spaced."""
+        return token < self.eot and (self._tokenizer.id_to_token(token) or "").startswith("Ġ")  # byte-level BPE's space
+
+    @cached_property
+    def _continuing(self) -> npt.NDArray[np.int64]:
+        """Text tokens that go on with the word before them."""
+        return np.array([t for t in range(self.eot) if not self.begins_word(t)], np.int64)
+
+    def suppress(self, logits: Float, *, first: bool, new_word: bool = False) -> Float:
+        """Sets what may not come next to -inf, in place; `logits` (vocab,). The first token may end the text at once.
+
+        `new_word`: nothing that would change the word before, a comma included.
+        """
+        if new_word:
+            logits[self._continuing] = -np.inf
         logits[self._suppressed[self._suppressed < len(logits)]] = -np.inf
         logits[self.size :] = -np.inf  # checkpoints pad their embedding
         if first:

@@ -1,4 +1,4 @@
-"""What the engine keeps of each stream: the audio of the running window and the tokens that are settled."""
+"""What the engine keeps of each stream: the audio of the running window."""
 
 from __future__ import annotations
 
@@ -18,13 +18,11 @@ class WindowFull(ValueError):
 
 @dataclass
 class Stream:
-    """State of one correlation id. `committed` tokens are forced at the start of every later decode of this window."""
+    """State of one correlation id."""
 
     max_samples: int
     audio: list[Pcm] = field(default_factory=list)
     n_samples: int = 0
-    committed: list[int] = field(default_factory=list)
-    last_tokens: list[int] = field(default_factory=list)
     last_used: float = 0.0
 
     def append(self, audio: Pcm) -> None:
@@ -37,13 +35,6 @@ class Stream:
         if len(audio):
             self.audio.append(audio)
             self.n_samples += len(audio)
-
-    def commit(self, n_tokens: int) -> None:
-        """Settles the first `n_tokens` of the last hypothesis."""
-        if n_tokens > len(self.last_tokens):
-            raise ValueError(f"cannot commit {n_tokens} tokens: the last hypothesis has {len(self.last_tokens)}")
-        if n_tokens > len(self.committed):
-            self.committed = self.last_tokens[:n_tokens]
 
     def window(self, buckets: Sequence[int]) -> Pcm:
         """The audio, padded with zeros to the smallest bucket that holds it; int16 (bucket,)."""
@@ -58,7 +49,7 @@ class Stream:
         return out
 
     def clear(self) -> None:
-        self.audio, self.n_samples, self.committed, self.last_tokens = [], 0, [], []
+        self.audio, self.n_samples = [], 0
 
 
 class Streams:

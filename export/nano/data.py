@@ -54,6 +54,8 @@ class Curriculum:
     """Share of utterances whose formants are moved."""
     recorded: float = 0.07
     """Share of real speech."""
+    joined: float = 0.12
+    """Chance that another sentence follows, and another."""
     long: float = 0.0
     """Share of utterances padded to Whisper's 30 s window."""
 
@@ -136,7 +138,7 @@ class Batches(IterableDataset[Batch]):
                 item = pool[int(r.integers(len(pool)))]
                 if item.n_samples / SAMPLE_RATE > curriculum.max_s or item.n_samples < 4800:
                     continue
-                example = self._example(r, item, by_voice[item.voice], curriculum)
+                example = self._example(r, item, by_voice[item.voice], items, curriculum)
                 bucket = next((b for b in BUCKETS_S if len(example.audio) <= b * SAMPLE_RATE), None)
                 if bucket is None:
                     continue
@@ -150,24 +152,29 @@ class Batches(IterableDataset[Batch]):
                     break
             step += n_workers
 
-    def _example(self, r: np.random.Generator, item: corpus.Item, same_voice: list[corpus.Item], c: Curriculum) -> Example:
+    def _example(
+        self, r: np.random.Generator, item: corpus.Item, same_voice: list[corpus.Item], everybody: list[corpus.Item],
+        c: Curriculum,
+    ) -> Example:  # fmt: skip
         audio = item.audio().astype(np.float32) / 32768
         e = Example(audio, item.text, self._labels(item), list(item.words), bool(item.phones))
         if c.easy_only:
             return e
         if r.random() < 0.04:
             return self._noise_only(r)
-        if r.random() < 0.12:
-            other = same_voice[int(r.integers(len(same_voice)))]
-            if item.n_samples + other.n_samples < 11 * SAMPLE_RATE:
-                gap = int(r.uniform(0.0, 0.5) * SAMPLE_RATE)
-                shift = (len(audio) + gap) / SAMPLE_RATE
-                later = lambda spans: [(n, a + shift, b + shift) for n, a, b in spans]  # noqa: E731
-                e.audio = np.concatenate([audio, np.zeros(gap, np.float32), other.audio().astype(np.float32) / 32768])
-                e.text += " " + other.text
-                e.phones += later(self._labels(other))
-                e.words += later(other.words)
-                e.timed = e.timed and bool(other.phones)
+        while r.random() < c.joined:
+            pool = same_voice if r.random() < 0.7 else everybody
+            other = pool[int(r.integers(len(pool)))]
+            if len(e.audio) + other.n_samples > 11 * SAMPLE_RATE:
+                break
+            gap = int(r.uniform(0.0, 0.5) * SAMPLE_RATE)
+            shift = (len(e.audio) + gap) / SAMPLE_RATE
+            later = lambda spans: [(n, a + shift, b + shift) for n, a, b in spans]  # noqa: B023, E731 - used at once
+            e.audio = np.concatenate([e.audio, np.zeros(gap, np.float32), other.audio().astype(np.float32) / 32768])
+            e.text += " " + other.text
+            e.phones += later(self._labels(other))
+            e.words += later(other.words)
+            e.timed = e.timed and bool(other.phones)
         if r.random() < 0.5:
             factor = r.uniform(0.88, 1.14)
             e.audio = augment.speed(e.audio, factor)

@@ -57,7 +57,12 @@ STAGES: list[tuple[int, Curriculum]] = [
     (1750, Curriculum(max_s=5, distort=0.3, spec=0, batch_s=64, span=48)),
     (3000, Curriculum(max_s=8, distort=0.3, spec=0, batch_s=64, span=100)),
     (4600, Curriculum(max_s=12, distort=0.4, spec=0.1, batch_s=72, span=None)),
-    (6700, Curriculum(max_s=12, distort=0.8, spec=0.1, batch_s=72, span=None, formants=0.4, recorded=0.15, long=0.02)),
+    (
+        6700,
+        Curriculum(
+            max_s=12, distort=0.8, spec=0.1, batch_s=72, span=None, formants=0.4, recorded=0.15, joined=0.4, long=0.02
+        ),
+    ),
 ]
 
 

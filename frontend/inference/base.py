@@ -40,8 +40,10 @@ class Engine(Protocol):
 
     def vad_stream(self) -> VadStream: ...
 
-    def asr_stream(self, model: str, language: str) -> AsrStream:
-        """Raises `UnknownModel` when the engine has no such model."""
+    def asr_stream(self, model: str, language: str, *, task: str = "transcribe", alternatives: int = 0) -> AsrStream:
+        """`language`: a code, or `auto`; `task`: transcribe or translate; `alternatives` for each word of low confidence.
+
+        Raises `UnknownModel` when the engine has no such model."""
         ...
 
     async def models(self) -> list[str]:

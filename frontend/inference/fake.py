@@ -33,7 +33,7 @@ class FakeEngine:
         self.open_streams += 1
         return FakeVadStream(self)
 
-    def asr_stream(self, model: str, language: str) -> FakeAsrStream:
+    def asr_stream(self, model: str, language: str, *, task: str = "transcribe", alternatives: int = 0) -> FakeAsrStream:
         if model not in self._models:
             raise UnknownModel(f"model {model!r} is not loaded; there is {', '.join(self._models)}")
         self.open_streams += 1
@@ -79,9 +79,9 @@ class FakeAsrStream:
         engine.decoded.append(request)
         text = engine.script(request, audio)
         step = len(audio) // max(1, len(text.split()))
-        words = tuple(Word(w, i * step, (i + 1) * step, 0.9) for i, w in enumerate(text.split()))
-        final = request.command is Decode.FINAL
-        return Hypothesis(text, tokens=tuple(range(len(words))), logprobs=(-0.1,) * len(words), words=words if final else ())
+        words = tuple(Word(f" {w}", i * step, (i + 1) * step, 0.9) for i, w in enumerate(text.split()))
+        n = len(words)
+        return Hypothesis(text, tokens=tuple(range(n)), logprobs=(-0.1,) * n, words=words, word_tokens=(1,) * n)
 
     async def close(self) -> None:
         self._engine.open_streams -= 1

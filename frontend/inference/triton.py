@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import logging
 import secrets
 import time
@@ -23,7 +24,7 @@ from tritonclient.utils import InferenceServerException
 
 from frontend.errors import EngineRejected, EngineUnavailable, UnknownModel
 from frontend.inference.base import Pcm
-from frontend.speech.events import Decode, Hypothesis, RunAsr, Timings, Word
+from frontend.speech.events import Alternative, Decode, Hypothesis, RunAsr, Timings, Word
 from frontend.speech.vad_gate import FRAME
 
 log = logging.getLogger(__name__)
@@ -72,10 +73,10 @@ class TritonEngine:
     def vad_stream(self) -> TritonVadStream:
         return TritonVadStream(self)
 
-    def asr_stream(self, model: str, language: str) -> TritonAsrStream:
+    def asr_stream(self, model: str, language: str, *, task: str = "transcribe", alternatives: int = 0) -> TritonAsrStream:
         if self._models and model not in self._models:
             raise UnknownModel(f"model {model!r} is not loaded; there is {', '.join(self._models)}")
-        return TritonAsrStream(self, f"{ASR_PREFIX}{model}", language)
+        return TritonAsrStream(self, f"{ASR_PREFIX}{model}", language, task, alternatives)
 
     async def models(self) -> list[str]:
         try:
@@ -215,14 +216,18 @@ class TritonAsrStream:
         "token_logprobs",
         "text",
         "words",
+        "word_tokens",
         "word_times",
         "word_probabilities",
+        "word_alternatives",
         "no_speech_probability",
+        "language",
+        "language_probability",
         "timings_ms",
     )
 
-    def __init__(self, engine: TritonEngine, model: str, language: str) -> None:
-        self._engine, self._language = engine, language
+    def __init__(self, engine: TritonEngine, model: str, language: str, task: str, alternatives: int) -> None:
+        self._engine, self._language, self._task, self._alternatives = engine, language, task, alternatives
         self._sequence = _Sequence(engine, model)
         self._held: tuple[int, int, int] | None = None  # segment, start, end
 
@@ -237,32 +242,50 @@ class TritonAsrStream:
         # A window that went beyond this one's end, or another window, begins anew: a START resets the stream.
         anew = held is not None and not goes_on
         fresh = audio[held[2] - request.start :] if held is not None and goes_on else audio
-        inputs = self._inputs(fresh, request.command)
+        inputs = self._inputs(fresh, request.command, request.language or self._language)
+        for name, tokens in (("prefix", request.prefix), ("context", request.context)):
+            if tokens:
+                inputs[name] = np.array([tokens], np.int32)
         result = await self._sequence.request(inputs, self.OUTPUTS, start=anew)
-        if request.command is Decode.PARTIAL:
-            self._held = (request.segment, request.start, request.end)
+        self._held = (request.segment, request.start, request.end)
         return _hypothesis(result)
 
-    def _inputs(self, audio: Pcm, command: Decode) -> Tensors:
-        language = np.array([[self._language.encode()]], np.object_)
-        return {"audio": audio[None], "command": np.array([[command]], np.int32), "language": language}
+    def _inputs(self, audio: Pcm, command: Decode, language: str) -> Tensors:
+        inputs = {
+            "audio": audio[None],
+            "command": np.array([[command]], np.int32),
+            "language": np.array([[language.encode()]], np.object_),
+            "task": np.array([[self._task.encode()]], np.object_),
+        }
+        if self._alternatives:
+            inputs["alternatives"] = np.array([[self._alternatives]], np.int32)
+        return inputs
 
     async def close(self) -> None:
-        await self._sequence.close(self._inputs(np.zeros(0, np.int16), Decode.RESET), self.OUTPUTS)
+        await self._sequence.close(self._inputs(np.zeros(0, np.int16), Decode.RESET, self._language), self.OUTPUTS)
 
 
 def _hypothesis(result: Tensors) -> Hypothesis:
     flat = {name: value.reshape(-1) for name, value in result.items()}
     times = result["word_times"].reshape(-1, 2)
     words = tuple(
-        Word(text.decode("utf-8"), int(start), int(end), float(p))
-        for text, (start, end), p in zip(flat["words"], times, flat["word_probabilities"], strict=True)
+        Word(text.decode("utf-8"), int(start), int(end), float(p), _alternatives(other))
+        for text, (start, end), p, other in zip(
+            flat["words"], times, flat["word_probabilities"], flat["word_alternatives"], strict=True
+        )
     )
     return Hypothesis(
         text=flat["text"][0].decode("utf-8"),
         tokens=tuple(int(t) for t in flat["tokens"]),
         logprobs=tuple(float(p) for p in flat["token_logprobs"]),
         words=words,
+        word_tokens=tuple(int(n) for n in flat["word_tokens"]),
         no_speech_probability=float(flat["no_speech_probability"][0]),
+        language=flat["language"][0].decode("utf-8"),
+        language_probability=float(flat["language_probability"][0]),
         timings=Timings(*(float(t) for t in flat["timings_ms"])),
     )
+
+
+def _alternatives(found: bytes) -> tuple[Alternative, ...]:
+    return tuple(Alternative(text, p) for text, p in json.loads(found)) if found else ()

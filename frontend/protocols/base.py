@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from frontend.audio.format import AudioFormat
 from frontend.errors import VoiceForgeError
 from frontend.speech.events import Event
+from frontend.speech.stabilizer import Policy
 from frontend.text.options import TextOptions
 
 RATE = 16_000
@@ -70,6 +71,13 @@ class StreamOptions:
     audio: AudioFormat = field(default_factory=AudioFormat)
     model: str | None = None
     language: str = "en"
+    """A code; `auto`: found once, in the first utterance; `multi`: found for each utterance."""
+    task: Literal["transcribe", "translate"] = "transcribe"
+    """`translate`: the text is English, whatever was said."""
+    alternatives: int = 0
+    """Up to so many for each word of low confidence, in finals."""
+    stability: Policy = "local_agreement"
+    """How words of partials are found to be settled."""
     interim_results: bool = True
     vad_enabled: bool = True
     vad_threshold: float | None = None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from frontend.audio.format import AudioFormat
 from frontend.errors import InvalidConfig
 from frontend.protocols.base import StreamOptions
+from frontend.speech.stabilizer import Policy
 
 NOT_IN_EFFECT = ("custom_vocabulary",)
 """Settings that are accepted, remembered and named in `ready`, but do nothing yet."""
@@ -28,9 +29,12 @@ class StreamConfig(BaseModel):
     encoding: str = "linear16"
     sample_rate: int = 16_000
     channels: int = 1
-    language: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z]{2,4})?$")] = "en"
+    language: Annotated[str, StringConstraints(pattern=r"^(auto|multi|[A-Za-z]{2,3}([-_][A-Za-z]{2,4})?)$")] = "en"
+    task: Literal["transcribe", "translate"] = "transcribe"
     model: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
     interim_results: bool = True
+    stability: Policy = "local_agreement"
+    alternatives: Annotated[int, Field(ge=0, le=3)] = 0
     vad_enabled: bool = True
     endpointing_ms: Annotated[int, Field(ge=10, le=5000)] = 500
     custom_vocabulary: Annotated[
@@ -48,6 +52,9 @@ class StreamConfig(BaseModel):
             audio=self.audio_format,
             model=self.model,
             language=self.language,
+            task=self.task,
+            alternatives=self.alternatives,
+            stability=self.stability,
             interim_results=self.interim_results,
             vad_enabled=self.vad_enabled,
             endpointing_ms=self.endpointing_ms,

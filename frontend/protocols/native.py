@@ -26,7 +26,7 @@ from frontend.protocols.base import (
     seconds,
 )
 from frontend.protocols.config import StreamConfig, from_query, updated
-from frontend.speech.events import Event, Final, Finished, Partial, SpeechEnded, SpeechStarted, Timings, UtteranceEnded
+from frontend.speech.events import Event, Final, Finished, Partial, SpeechEnded, SpeechStarted, Timings, UtteranceEnded, Word
 
 PATH = "/ws/v1/transcribe"
 
@@ -170,6 +170,13 @@ def _timings(t: Timings) -> Body:
     return {"queue_ms": round(t.queue_ms, 1), "encode_ms": round(t.encode_ms, 1), "decode_ms": round(t.decode_ms, 1)}
 
 
+def _word(w: Word) -> Body:
+    told: Body = {"word": w.text, "start": seconds(w.start), "end": seconds(w.end), "confidence": round(w.confidence, 4)}
+    if w.alternatives:
+        told["alternatives"] = [{"word": a.text, "confidence": round(a.confidence, 4)} for a in w.alternatives]
+    return told
+
+
 def _result(kind: str, event: Partial | Final, timestamp: str) -> Body:
     return {
         "type": kind,
@@ -179,6 +186,8 @@ def _result(kind: str, event: Partial | Final, timestamp: str) -> Body:
         "duration": seconds(event.end - event.start),
         "segment": event.segment,
         "is_final": kind == "final",
+        "words": [_word(w) for w in event.words],
+        "language": event.language,
         "timestamp": timestamp,
         "metadata": _timings(event.timings),
     }
@@ -188,13 +197,15 @@ def message(event: Event, timestamp: str) -> Body | None:
     """An event as the client reads it; `timestamp` is ISO 8601. None for what the wire does not tell."""
     match event:
         case Partial():
-            return _result("interim", event, timestamp)
+            return {**_result("interim", event, timestamp), "stable_words": event.n_stable}
         case Final():
-            words = [
-                {"word": w.text, "start": seconds(w.start), "end": seconds(w.end), "confidence": round(w.confidence, 4)}
-                for w in event.words
-            ]
-            return {**_result("final", event, timestamp), "words": words, "from_finalize": event.requested}
+            probability = event.language_probability
+            return {
+                **_result("final", event, timestamp),
+                "language_probability": None if probability is None else round(probability, 4),
+                "ends_utterance": event.ends_utterance,
+                "from_finalize": event.requested,
+            }
         case SpeechStarted(at):
             return {"type": "speech_started", "at": seconds(at), "timestamp": timestamp}
         case SpeechEnded(at):

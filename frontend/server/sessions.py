@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
+from typing import Literal
 
 from frontend.inference.base import AsrStream, Engine, Pcm
 from frontend.observability.metrics import Metrics
@@ -15,10 +16,14 @@ from frontend.server.web import Web, anywhere
 from frontend.settings import Settings
 from frontend.speech.events import Event
 from frontend.speech.session import RATE, SessionSettings
+from frontend.speech.stabilizer import StabilizerSettings
 from frontend.speech.vad_gate import VadSettings
 
 MARGIN_S = 1
 """A segment is cut this much before the model's window is full."""
+
+FINDING: dict[str, Literal["once", "each"]] = {"auto": "once", "multi": "each"}
+"""Languages that are none, and how often the language is then found."""
 
 
 @dataclass(frozen=True)
@@ -55,19 +60,29 @@ def max_segment_s(services: Services, options: StreamOptions) -> int:
 
 def asr_stream(services: Services, options: StreamOptions) -> AsrStream:
     """Raises `UnknownModel`."""
-    return services.engine.asr_stream(model_of(services, options), options.language)
+    language = "auto" if options.language in FINDING else options.language
+    model = model_of(services, options)
+    return services.engine.asr_stream(model, language, task=options.task, alternatives=options.alternatives)
+
+
+def ms(milliseconds: int) -> int:
+    """In samples."""
+    return milliseconds * RATE // 1000
 
 
 def session_settings(services: Services, options: StreamOptions) -> SessionSettings:
-    vad = replace(VadSettings(), endpoint=options.endpointing_ms * RATE // 1000)
+    vad = replace(VadSettings(), endpoint=ms(options.endpointing_ms))
     if options.vad_threshold is not None:
         vad = replace(vad, enter=options.vad_threshold, leave=max(0.01, options.vad_threshold - 0.15))
     if options.pre_roll_ms is not None:
-        vad = replace(vad, pre_roll=options.pre_roll_ms * RATE // 1000)
+        vad = replace(vad, pre_roll=ms(options.pre_roll_ms))
     return SessionSettings(
         vad=vad,
         vad_enabled=options.vad_enabled,
         interim_results=options.interim_results,
+        stable=replace(StabilizerSettings(), policy=options.stability),
+        find_language=FINDING.get(options.language, "never"),
+        utterance_end=ms(options.utterance_end_ms) if options.utterance_end_ms else None,
         max_segment=max_segment_s(services, options) * RATE,
     )
 

@@ -37,13 +37,17 @@ class Timings:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """The engine's answer for a window. Word times are relative to the window's start; partials have no words."""
+    """The engine's answer for a window. Word times are relative to the window's start, and words carry the space before
+    them; `word_tokens` says how many of the tokens each is made of."""
 
     text: str
     tokens: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     words: tuple[Word, ...] = ()
+    word_tokens: tuple[int, ...] = ()
     no_speech_probability: float = 0.0
+    language: str | None = None
+    language_probability: float | None = None
     timings: Timings = Timings()
 
 
@@ -117,7 +121,7 @@ Event = SpeechStarted | SpeechEnded | UtteranceEnded | Partial | Final | Finishe
 
 
 class Decode(IntEnum):
-    """Commands of the `whisper_<m>` model."""
+    """Commands of the `whisper_<m>` model. A final goes ahead of partials that wait, and is decoded with more care."""
 
     PARTIAL = 1
     FINAL = 2
@@ -140,6 +144,12 @@ class RunAsr:
     segment: int
     start: int
     end: int
+    prefix: tuple[int, ...] = ()
+    """Tokens that are settled: the hypothesis begins with them."""
+    context: tuple[int, ...] = ()
+    """Tokens of what was said right before the window."""
+    language: str | None = None
+    """What the session has found out; None: as the stream was opened."""
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,14 @@ async def asr(
     *,
     start: bool = False,
     end: bool = False,
-    commit: int | None = None,
+    prefix: list[int] | None = None,
+    **strings: str,
 ) -> Tensors:
     """One request of `whisper_nano`."""
     inputs = {"audio": audio[None], "command": np.array([[command]], np.int32)}
-    if commit is not None:
-        inputs["commit"] = np.array([[commit]], np.int32)
+    if prefix is not None:
+        inputs["prefix"] = np.array([prefix], np.int32)
+    inputs |= {name: np.array([[value.encode()]], np.object_) for name, value in strings.items()}
     return await engine.infer("whisper_nano", inputs, OUTPUTS, sequence, start=start, end=end)
 
 

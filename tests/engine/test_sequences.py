@@ -1,4 +1,4 @@
-"""What Triton keeps of a stream: the VAD's LSTM, the audio window, the committed tokens; each stream its own."""
+"""What Triton keeps of a stream: the VAD's LSTM, the audio window; each stream its own."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_only_new_audio_is_sent_and_the_window_grows_by_it(engine: TritonE
     await asr(engine, sequence, Decode.RESET, end=True)
 
 
-async def test_a_final_empties_the_window_and_the_next_segment_starts_clean(engine: TritonEngine, spoken):
+async def test_the_segment_after_a_final_starts_clean(engine: TritonEngine, spoken):
     stream = engine.asr_stream("nano", "en")
     for segment, audio in enumerate(spoken):
         start = segment * 1_000_000
@@ -122,10 +122,20 @@ async def test_start_empties_the_window_of_an_id_that_is_running(engine: TritonE
     assert text(answer) == (await final(engine, spoken[1])).text
 
 
-async def test_reset_empties_window_and_committed_tokens(engine: TritonEngine, spoken):
+async def test_a_final_may_be_decoded_before_more_is_said(engine: TritonEngine, spoken):
+    audio = spoken[0]
+    stream = engine.asr_stream("nano", "en")
+    for part in (0.5, 0.8):
+        n = round(len(audio) * part)
+        await stream.decode(RunAsr(Decode.FINAL, 0, 0, n), audio[:n])
+    found = await stream.decode(RunAsr(Decode.FINAL, 0, 0, len(audio)), audio)
+    await stream.close()
+    same(found, await final(engine, audio))
+
+
+async def test_reset_empties_the_window(engine: TritonEngine, spoken):
     sequence = engine.next_id()
-    first = await asr(engine, sequence, Decode.PARTIAL, spoken[0], start=True)
-    await asr(engine, sequence, Decode.PARTIAL, commit=len(tokens(first)))
+    await asr(engine, sequence, Decode.PARTIAL, spoken[0], start=True)
     answer = await asr(engine, sequence, Decode.RESET)
     assert tokens(answer) == []
     assert int(answer["window_samples"].reshape(-1)[0]) == 0
@@ -140,29 +150,29 @@ async def test_a_final_of_no_audio_at_all_is_empty(engine: TritonEngine):
     assert (found.text, found.tokens, found.words) == ("", (), ())
 
 
-# --- committed tokens ---------------------------------------------------------------------------------------------
+# --- settled tokens -----------------------------------------------------------------------------------------------
 
 
-async def test_committed_tokens_stay_the_beginning_of_every_later_hypothesis(engine: TritonEngine, spoken):
-    """A hypothesis of too little audio is mostly wrong; committed, it must stay nevertheless."""
+async def test_a_prefix_is_the_beginning_of_the_hypothesis_whatever_is_heard(engine: TritonEngine, spoken):
+    """A hypothesis of too little audio is mostly wrong; settled, it must stay nevertheless."""
     changed = 0
     for audio in spoken:
         early = len(audio) // 3
         sequence = engine.next_id()
         guess = tokens(await asr(engine, sequence, Decode.PARTIAL, audio[:early], start=True))
-        later = tokens(await asr(engine, sequence, Decode.PARTIAL, audio[early : 2 * early], commit=len(guess)))
-        ended = tokens(await asr(engine, sequence, Decode.FINAL, audio[2 * early :], end=True))
+        later = tokens(await asr(engine, sequence, Decode.PARTIAL, audio[early : 2 * early], prefix=guess))
+        ended = tokens(await asr(engine, sequence, Decode.FINAL, audio[2 * early :], prefix=guess, end=True))
         assert later[: len(guess)] == guess
         assert ended[: len(guess)] == guess
         changed += list((await final(engine, audio)).tokens)[: len(guess)] != guess
     assert changed > 0, "no guess was wrong: this test shows nothing"
 
 
-async def test_a_final_of_committed_tokens_has_their_words_times_and_probabilities(engine: TritonEngine, spoken):
+async def test_a_final_with_a_prefix_has_its_words_times_and_probabilities(engine: TritonEngine, spoken):
     audio, sequence = spoken[3], engine.next_id()
     half = len(audio) // 2
     guess = tokens(await asr(engine, sequence, Decode.PARTIAL, audio[:half], start=True))
-    answer = await asr(engine, sequence, Decode.FINAL, audio[half:], commit=len(guess), end=True)
+    answer = await asr(engine, sequence, Decode.FINAL, audio[half:], prefix=guess, end=True)
     assert len(answer["token_logprobs"].reshape(-1)) == len(tokens(answer))
     words = [w.decode() for w in answer["words"].reshape(-1)]
     assert "".join(words).strip() == text(answer).strip()
@@ -172,23 +182,48 @@ async def test_a_final_of_committed_tokens_has_their_words_times_and_probabiliti
     assert times.max() <= len(audio)
 
 
-async def test_a_commit_is_forgotten_after_the_final(engine: TritonEngine, spoken):
-    sequence = engine.next_id()
-    guess = tokens(await asr(engine, sequence, Decode.PARTIAL, spoken[0], start=True))
-    await asr(engine, sequence, Decode.FINAL, commit=len(guess))
-    second = tokens(await asr(engine, sequence, Decode.FINAL, spoken[1], end=True))
-    assert second == list((await final(engine, spoken[1])).tokens)
+async def test_the_words_of_a_prefix_stay_as_they_are(engine: TritonEngine, spoken):
+    """Not even a comma may be put behind the last of them."""
+    for audio in spoken:
+        whole = await final(engine, audio)
+        for n in range(1, len(whole.words)):
+            k = sum(whole.word_tokens[:n])
+            sequence = engine.next_id()
+            answer = await asr(engine, sequence, Decode.FINAL, audio, start=True, end=True, prefix=list(whole.tokens[:k]))
+            found = [w.decode() for w in answer["words"].reshape(-1)]
+            assert found[:n] == [w.text for w in whole.words[:n]]
 
 
-async def test_a_commit_beyond_the_last_hypothesis_is_refused_and_changes_nothing(engine: TritonEngine, spoken):
+@pytest.mark.parametrize("wrong", [[999_999], [-1]])
+async def test_a_prefix_of_what_is_no_text_is_refused_and_changes_nothing(engine: TritonEngine, spoken, wrong: list[int]):
     audio, sequence = spoken[0], engine.next_id()
     half = len(audio) // 2
     await asr(engine, sequence, Decode.PARTIAL, audio[:half], start=True)
-    with pytest.raises(EngineRejected, match="cannot commit 999 tokens"):
-        await asr(engine, sequence, Decode.PARTIAL, audio[half:], commit=999)
+    with pytest.raises(EngineRejected, match="no text token"):
+        await asr(engine, sequence, Decode.PARTIAL, audio[half:], prefix=wrong)
     again = await asr(engine, sequence, Decode.FINAL, audio[half:], end=True)
     assert int(again["window_samples"].reshape(-1)[0]) == len(audio)
     assert tokens(again) == list((await final(engine, audio)).tokens)
+
+
+async def test_doubted_words_come_with_alternatives_when_asked_for(engine: TritonEngine, spoken):
+    asked = 0
+    for audio in spoken:
+        stream = engine.asr_stream("nano", "en", alternatives=3)
+        found = await stream.decode(RunAsr(Decode.FINAL, 0, 0, len(audio)), audio)
+        await stream.close()
+        without = await final(engine, audio)
+        assert (found.text, found.tokens) == (without.text, without.tokens)
+        for word in found.words:
+            assert len(word.alternatives) <= 3
+            texts = [a.text for a in word.alternatives]
+            assert word.text.strip() not in texts
+            assert len(set(texts)) == len(texts)
+            assert all(" " not in t and 0 < a.confidence <= 1 for t, a in zip(texts, word.alternatives, strict=True))
+            if word.confidence > 0.6:
+                assert not word.alternatives
+            asked += len(word.alternatives)
+    assert asked > 0, "no word was doubted: this test shows nothing"
 
 
 # --- refusals -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import torch
 from transformers import WhisperForConditionalGeneration
 
 from export.checkpoint import open_checkpoint
-from export.engine.scheduler import Hypothesis, Job, Scheduler, repeats, sessions
+from export.engine.scheduler import Hypothesis, Job, Scheduler, sessions
+from export.engine.scores import repeats
 from export.engine.vocabulary import Vocabulary
 from export.mel import log_mel
 from export.repository import CHECKPOINTS

@@ -94,7 +94,7 @@ def test_the_decode_engine_is_a_python_model_behind_the_sequence_batcher():
     assert {k: v.string_value for k, v in config.parameters.items()} == {k: str(v) for k, v in parameters.items()}
     inputs = {t.name: t for t in config.input}
     assert inputs["audio"].allow_ragged_batch  # windows of streams differ
-    assert {n for n, t in inputs.items() if t.optional} == {"commit", "language", "task"}
+    assert {n for n, t in inputs.items() if t.optional} == {"prefix", "context", "language", "task", "alternatives"}
     assert tensors(config.output)["word_times"] == ("TYPE_INT32", [-1, 2])
     assert tensors(config.output)["tokens"] == ("TYPE_INT32", [-1])
 

@@ -46,7 +46,9 @@ async def test_the_final_still_comes_complete_when_the_engine_dies_in_a_sentence
     server_pid, *stubs = server.triton_pids()
     final = await _final_with_a_kill_in_the_middle(server, audio, server_pid if victim == "tritonserver" else stubs[0])
     assert final["transcript"] == undisturbed["transcript"] != ""
-    assert final["words"] == undisturbed["words"]
+    for word, expected in zip(final["words"], undisturbed["words"], strict=True):
+        assert word.pop("word") == expected.pop("word")
+        assert word == pytest.approx(expected, abs=0.05)  # other partials settled other words on the way
     server.wait_ready()
     assert server.metric("voiceforge_engine_restarts") == 1
     assert len(server.triton_pids()) == 4

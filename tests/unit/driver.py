@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from frontend.speech.events import (
-    Decode,
     Effect,
     Emit,
     Event,
@@ -26,10 +26,18 @@ from frontend.speech.vad_gate import FRAME
 Answer = Callable[[RunAsr], Hypothesis | None]
 
 
+PIECE = 3_000
+"""Samples of a word that `window_as_text` hears."""
+
+
 def window_as_text(request: RunAsr) -> Hypothesis:
-    """The text names the window, so that events tell what was decoded."""
-    words = (Word(f" {request.start}-{request.end}", 0, max(0, request.end - request.start), 0.5),)
-    return Hypothesis(f" {request.start}-{request.end}", (1,), (-0.1,), words if request.command is Decode.FINAL else ())
+    """The words name the pieces of the window that they fill, so that events tell what was decoded; a prefix of n tokens
+    stands for the first n pieces."""
+    edges = [request.start, *range(request.start + PIECE, request.end - PIECE // 2, PIECE), request.end]
+    spans = list(itertools.pairwise(edges))
+    words = tuple(Word(f" {a}-{b}", a - request.start, b - request.start, 0.5) for a, b in spans)
+    n = len(words)
+    return Hypothesis("".join(w.text for w in words), tuple(range(n)), (-0.1,) * n, words, (1,) * n)
 
 
 def speech(*runs: tuple[float, int]) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -256,7 +257,7 @@ def test_channels_answer_their_own_finalizes():
 
 def test_a_partial_is_interim_and_its_final_settles_it():
     one = wire(interim_results="true")
-    partial = Partial(7, 0, 16_000, "Good mor", 0.5, Timings())
+    partial = Partial(7, 0, 16_000, "Good mor", 0.5, Timings(), (WORDS[0], replace(WORDS[1], text="mor")), n_stable=1)
     (out,) = one.tell(partial, 0, STAMP)
     assert out.partial_of == (0, 7)
     assert out.body["is_final"] is False

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from frontend.errors import InvalidAudio, InvalidConfig, VoiceForgeError
 from frontend.protocols.base import Callback
-from frontend.protocols.deepgram.query import AUTO, LISTS, NOT_YET, ONLY, TEXT, ListenQuery, understood
+from frontend.protocols.deepgram.query import AUTO, LISTS, MULTI, NOT_YET, ONLY, TEXT, ListenQuery, understood
 
 NAMES = sorted({*ListenQuery.model_fields, *NOT_YET, *TEXT, *LISTS})
 
@@ -63,7 +63,7 @@ def test_regions_of_languages_are_left_off(language: str):
 
 
 def test_the_language_is_found_where_none_is_named():
-    assert live(language="multi").options.language == AUTO
+    assert live(language="multi").options.language == MULTI
     assert recorded(detect_language="true").options.language == AUTO
     assert recorded(detect_language=["en", "de"]).options.language == AUTO
     assert live(detect_language="true").not_in_effect == ("detect_language",)

@@ -89,8 +89,10 @@ def test_the_language_is_that_of_most_words():
     finals = [final(1, 1.0, "Guten Tag zusammen", "de"), final(2, 5.0, "Bye", "en")]
     told = answer(finals, detect_language="true")["results"]["channels"][0]
     assert (told["detected_language"], told["language_confidence"]) == ("de", 0.8)
+    assert "languages" not in told["alternatives"][0]
+    told = answer(finals, language="multi")["results"]["channels"][0]
     assert told["alternatives"][0]["languages"] == ["de", "en"]
-    assert "detected_language" not in answer(finals, language="multi")["results"]["channels"][0]
+    assert "detected_language" not in told
 
 
 def test_other_events_are_no_words():

@@ -76,33 +76,12 @@ def test_a_window_that_was_given_out_does_not_change_later():
     np.testing.assert_array_equal(stream.window(BUCKETS)[:110], np.concatenate([pcm(50, 1), pcm(50, 2), pcm(10, 3)]))
 
 
-def test_committed_tokens_only_ever_grow():
-    stream = Stream(400)
-    stream.last_tokens = [1, 2, 3, 4]
-    stream.commit(3)
-    assert stream.committed == [1, 2, 3]
-    stream.last_tokens = [1, 2, 3, 7, 8]
-    stream.commit(2)
-    assert stream.committed == [1, 2, 3]
-    stream.commit(4)
-    assert stream.committed == [1, 2, 3, 7]
-
-
-def test_more_tokens_than_were_heard_cannot_be_committed():
-    stream = Stream(400)
-    stream.last_tokens = [1, 2]
-    with pytest.raises(ValueError, match="cannot commit 3 tokens: the last hypothesis has 2"):
-        stream.commit(3)
-    assert stream.committed == []
-
-
 def test_a_cleared_stream_is_as_good_as_new():
-    stream = Stream(400, last_tokens=[1], committed=[1])
+    stream = Stream(400)
     stream.append(pcm(400))
     stream.clear()
     stream.append(pcm(400, 2))
     np.testing.assert_array_equal(stream.window(BUCKETS), pcm(400, 2))
-    assert (stream.committed, stream.last_tokens) == ([], [])
 
 
 # --- many streams -----------------------------------------------------------------------------------------------------

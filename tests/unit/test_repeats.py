@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.engine.scheduler import repeats
+from export.engine.scores import repeats
 
 
 @pytest.mark.parametrize(

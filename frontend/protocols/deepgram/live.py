@@ -28,7 +28,7 @@ from frontend.protocols.base import (
 )
 from frontend.protocols.deepgram.query import SWITCHES, Listen, sendable, understood
 from frontend.protocols.deepgram.refusals import close_frame, refusal, request_id_header
-from frontend.protocols.deepgram.results import alternative, model_info, model_uuid, search_results, spoken
+from frontend.protocols.deepgram.results import alternative, model_info, model_uuid, search_results
 from frontend.protocols.native import bearer
 from frontend.speech.events import Event, Final, Partial, SpeechStarted, UtteranceEnded
 from frontend.text import options as text_options
@@ -216,7 +216,7 @@ class DeepgramWire:
     def _results(self, event: Partial | Final, channel: int) -> Body:
         final = isinstance(event, Final)
         pipeline = self._texts[channel]
-        text = pipeline.final(spoken(event)) if final else pipeline.partial(spoken(event), event.n_stable)
+        text = pipeline.final(event.words) if final else pipeline.partial(event.words, event.n_stable)
         told: Body = {"alternatives": [alternative(text, event.confidence, event.language, self._listen)]}
         if text.search:
             told["search"] = search_results(text.search)

@@ -19,10 +19,8 @@ from frontend.text.pipeline import TextPipeline
 Pairs = Mapping[str, Sequence[str]]
 Kind = Literal["live", "recorded"]
 
-MULTI = "multi"
-"""Deepgram's name for "whatever language is spoken"."""
-AUTO = "auto"
-"""Ours."""
+MULTI, AUTO = "multi", "auto"
+"""Languages that are none: found for each utterance (Deepgram's word, and ours), or once."""
 
 SHORTEST_ENDPOINT_MS = 100
 """Silence that may end an utterance at the least: a shorter one is also the closure of a plosive within a word."""
@@ -118,7 +116,7 @@ class Listen:
 
     @property
     def multilingual(self) -> bool:
-        return self.options.language == AUTO
+        return self.options.language == MULTI
 
     @property
     def extra(self) -> dict[str, str]:
@@ -134,7 +132,8 @@ def understood(pairs: Pairs, kind: Kind) -> Listen:
     except ValidationError as error:
         told = error.errors()[0]
         raise InvalidConfig(f"{told['loc'][0]}={given[str(told['loc'][0])][-1][:40]!r}: {told['msg'].lower()}") from None
-    language = AUTO if query.language == MULTI or query.detect_language else base_language(query.language)
+    finding = kind == "recorded" and query.detect_language
+    language = AUTO if finding else base_language(query.language)
     text = text_options.from_query({name: given[name] for name in TEXT if name in given}, text_options.DEEPGRAM)
     TextPipeline(text, language)  # says at once what it could not do
     options = StreamOptions(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from frontend.protocols.base import Body, seconds
 from frontend.protocols.deepgram.query import Listen
-from frontend.protocols.deepgram.results import model_info, model_uuid, search_results, spoken, word
+from frontend.protocols.deepgram.results import model_info, model_uuid, search_results, word
 from frontend.speech.events import Event, Final, Word
 from frontend.text.paragraphs import paragraphs, utterances
 from frontend.text.pipeline import TextPipeline
@@ -42,7 +42,7 @@ class Transcript:
     def add(self, event: Event) -> None:
         if not isinstance(event, Final):
             return
-        text = self._pipeline.final(spoken(event))
+        text = self._pipeline.final(event.words)
         self.words += text.words
         for found in text.search:
             self._found.setdefault(found.query, []).append(found)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from frontend.protocols.base import Body, seconds
 from frontend.protocols.deepgram.query import Listen
-from frontend.speech.events import Final, Partial, Word
+from frontend.speech.events import Word
 from frontend.text.pipeline import Text
 from frontend.text.search import Found
 from frontend.text.words import bare, transcript
@@ -22,11 +22,6 @@ def model_uuid(model: str) -> str:
 
 def model_info(model: str) -> Body:
     return {"name": model, "version": "latest", "arch": ARCH}
-
-
-def spoken(event: Partial | Final) -> tuple[Word, ...]:
-    """The event's words; of a text without word times, words that each last as long as the segment."""
-    return event.words or tuple(Word(t, event.start, event.end, event.confidence) for t in event.text.split())
 
 
 def word(w: Word, listen: Listen) -> Body:

@@ -1,0 +1,49 @@
+"""Words of a hypothesis as they are told: placed in the stream, and without those that nobody said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from frontend.speech.events import Hypothesis, Word
+from frontend.speech.vad_gate import FRAME
+
+MAX_NO_SPEECH = 0.6
+MIN_LOGPROB = -1.0
+"""A text less likely than this, where silence is likelier than `MAX_NO_SPEECH`, is taken for invented: Whisper's own."""
+HEARD = 0.1
+"""A word over which the VAD never reaches this speech probability was not said."""
+NEAR = 2 * FRAME
+"""How far beside the word's time speech counts: word times are off by up to 60 ms."""
+
+
+def invented(h: Hypothesis) -> bool:
+    """Whether a text is likelier made up than heard."""
+    mean = sum(h.logprobs) / len(h.logprobs) if h.logprobs else 0.0
+    return h.no_speech_probability > MAX_NO_SPEECH and mean < MIN_LOGPROB
+
+
+def placed(words: Sequence[Word], start: int) -> list[Word]:
+    """With times in samples of the stream; texts keep the space before them."""
+    return [replace(w, start=start + w.start, end=start + w.end) for w in words]
+
+
+def heard(words: Sequence[Word], probabilities: Sequence[float], start: int) -> list[Word]:
+    """The words over which there was speech; `probabilities[i]` is of the frame at `start + i * FRAME`."""
+    kept: list[Word] = []
+    for word in words:
+        first = max(0, (word.start - NEAR - start) // FRAME)
+        last = max(first + 1, (word.end + NEAR - start) // FRAME + 1)
+        over = probabilities[first:last]
+        if not over or max(over) >= HEARD:
+            kept.append(word)
+    return kept
+
+
+def text_of(words: Sequence[Word]) -> str:
+    return "".join(w.text for w in words).strip()
+
+
+def told(words: Sequence[Word]) -> tuple[Word, ...]:
+    """Without the space before them."""
+    return tuple(replace(w, text=w.text.strip()) for w in words)
