@@ -138,6 +138,24 @@ async def test_without_interim_results_there_are_finals_only(deepgram, speak):
     assert c.finals() == ["the train to london leaves at half past three"]
 
 
+async def test_the_end_of_an_utterance_is_told_after_its_final(deepgram, speak):
+    async with client(deepgram, interim_results=True, utterance_end_ms=1000) as c:
+        await c.audio(np.concatenate([speak(TRAIN).audio, silence(2.0)]))
+        ended = await c.until("UtteranceEnd")
+    words = c.messages[-2]["channel"]["alternatives"][0]["words"]
+    assert ended["channel"] == [0, 1]
+    assert ended["last_word_end"] == words[-1]["end"]
+
+
+async def test_interim_words_have_times_and_the_settled_ones_stay(deepgram, speak):
+    async with client(deepgram, interim_results=True, punctuate=True) as c:
+        await c.audio(np.concatenate([speak(TRAIN).audio, silence(1.0)]), pause_s=0.2)
+        await c.until("Results", is_final=True)
+    *interims, final = [m["channel"]["alternatives"][0]["words"] for m in c.messages if m["type"] == "Results"]
+    assert len({w["start"] for w in interims[-1]}) > 3
+    assert [w["word"] for w in final][:3] == [w["word"] for w in interims[-1]][:3]
+
+
 async def test_finalize_is_always_answered(deepgram, speak):
     async with client(deepgram, endpointing=5000) as c:
         await c.send("Finalize")
