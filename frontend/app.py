@@ -20,9 +20,11 @@ from frontend.embedded import EmbeddedTriton
 from frontend.inference.health import Health
 from frontend.inference.triton import Patience, TritonEngine
 from frontend.observability.metrics import Metrics
+from frontend.protocols.deepgram.live import DeepgramAdapter
 from frontend.protocols.native import NativeAdapter
 from frontend.server.gateway import Gateway
 from frontend.server.http import application
+from frontend.server.recordings import Recordings
 from frontend.server.sessions import Services
 from frontend.settings import Settings
 
@@ -93,9 +95,9 @@ async def serving(settings: Settings, default_model: str) -> AsyncGenerator[Runn
         found = await engine.models()
         if default_model not in found:
             raise ValueError(f"Triton has no model whisper_{default_model}; it has {', '.join(found) or 'none'}")
-        services = Services(engine, metrics, settings, default_model, windows(settings.model_repository))
-        gateway = Gateway(services, Authenticator(settings.keys), [NativeAdapter()])
-        async with _listening(settings, services, gateway, triton) as running:
+        services = Services(engine, metrics, settings, default_model, windows(settings.model_repository), frozenset(found))
+        gateway = Gateway(services, Authenticator(settings.keys), [NativeAdapter(), DeepgramAdapter()])
+        async with listening(settings, services, gateway, triton) as running:
             yield running
     finally:
         await engine.close()
@@ -104,13 +106,14 @@ async def serving(settings: Settings, default_model: str) -> AsyncGenerator[Runn
 
 
 @asynccontextmanager
-async def _listening(
+async def listening(
     settings: Settings, services: Services, gateway: Gateway, triton: EmbeddedTriton | None
 ) -> AsyncGenerator[Running]:
+    """The front end over whatever engine the services have; leaving the context drains."""
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     health = Health(services.engine, (lambda: triton.healthy) if triton else (lambda: True))
     config = uvicorn.Config(
-        application(health, services.metrics, gateway),
+        application(health, services.metrics, gateway, Recordings(services, gateway).routes()),
         ws=gateway.protocol_class(),  # type: ignore[arg-type]
         http="httptools",
         lifespan="off",

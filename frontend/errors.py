@@ -12,6 +12,8 @@ VoiceForgeError
 ├── SessionTooLong        SESSION_TOO_LONG        1008  408   the session limit was reached; open a new one
 ├── SlowClient            SLOW_CLIENT             1008  408   results were not read
 ├── UnknownModel          UNKNOWN_MODEL           1008  404   `model=` names none that is loaded
+├── UnusableUrl           UNUSABLE_URL            1008  400   a URL that is none, is not public, or gives no recording
+├── CallbackFailed        CALLBACK_FAILED         1011  502   results could not be delivered to `callback`
 ├── EngineUnavailable     ENGINE_UNAVAILABLE      1013  503   retryable; Triton does not answer
 └── EngineRejected        ENGINE_REJECTED         1011  500   Triton refused a request: a defect, ours or the model's
 """
@@ -74,6 +76,14 @@ class SlowClient(VoiceForgeError):
 
 class UnknownModel(VoiceForgeError):
     code, close_code, status, fatal = "UNKNOWN_MODEL", 1008, 404, False
+
+
+class UnusableUrl(VoiceForgeError):
+    code, close_code, status = "UNUSABLE_URL", 1008, 400
+
+
+class CallbackFailed(VoiceForgeError):
+    code, close_code, status = "CALLBACK_FAILED", 1011, 502
 
 
 class EngineUnavailable(VoiceForgeError):

@@ -8,6 +8,9 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+FOREIGN_MODELS = ("nova*", "enhanced*", "base", "base-*", "whisper*", "gpt-*transcribe*")
+"""What applications written for Deepgram and OpenAI ask for."""
+
 
 class Settings(BaseSettings):
     """Read from the environment; `Settings(port=…)` overrides."""
@@ -20,6 +23,9 @@ class Settings(BaseSettings):
     """Comma-separated in the environment. None: only loopback clients are served."""
     model: str = "auto"
     """`auto`: a cached or downloadable base.en, else the checkpoint in the box; or a name, a folder, a hub repo."""
+    model_aliases: dict[str, str] = dict.fromkeys(FOREIGN_MODELS, "")
+    """Model names of other services to ours, as shell patterns, the first that fits; "" is the server's model. A loaded
+    model keeps its own name. As JSON in the environment."""
     precision: str = "auto"
     """`auto`: fp32 for the checkpoint in the box, the precision its tests and figures are for; int8 for others."""
     model_repository: Path = Path("model_repository")
@@ -42,6 +48,16 @@ class Settings(BaseSettings):
     """Results that wait for a slow client; partials of one segment replace each other and count once."""
     max_backlog_s: float = 20.0
     """Audio received ahead of the engine per stream; then the socket is not read until the engine catches up."""
+    max_upload_bytes: Annotated[int, Field(ge=1024)] = 2 * 1024**3
+    """A recording, sent or fetched: Deepgram's limit. It waits on disk while it is transcribed."""
+    upload_timeout_s: float = 600.0
+    """For a recording to arrive."""
+    allow_private_urls: bool = False
+    """Callbacks to and recordings from hosts that are not public. Off: clients could reach what only the server may."""
+    callback_secret: SecretStr | None = None
+    """Signs callbacks (docs/deepgram.md); without it they are not signed."""
+    callback_attempts: Annotated[int, Field(ge=1, le=100)] = 8
+    """For one message, after 0.5, 1, 2 … 30 s: about a minute and a half in all."""
     drain_s: float = 20.0
     """After SIGTERM, how long running sessions may take to get their finals."""
 

@@ -17,6 +17,7 @@ class Metrics:
         self.refused = Counter("voiceforge_refused", "Handshakes refused, by error code", ["code"], registry=r)
         self.errors = Counter("voiceforge_errors", "Errors told to clients, by error code", ["code"], registry=r)
         self.closed = Counter("voiceforge_sessions", "Sessions ended, by reason", ["reason"], registry=r)
+        self.callbacks = Counter("voiceforge_callbacks", "Results sent to callbacks, by outcome", ["outcome"], registry=r)
         self.audio = Counter("voiceforge_audio_seconds", "Audio received", registry=r)
         self.speech = Counter("voiceforge_speech_seconds", "Audio of segments that got a final", registry=r)
         self.partials = Counter("voiceforge_partials", "Partial results sent", registry=r)

@@ -15,6 +15,7 @@ from frontend.audio.format import AudioFormat
 from frontend.errors import VoiceForgeError
 from frontend.speech.events import Event
 from frontend.speech.stabilizer import Policy
+from frontend.text.options import TextOptions
 
 RATE = 16_000
 Body = dict[str, Any]
@@ -45,13 +46,22 @@ class Handshake:
 
 @dataclass(frozen=True)
 class Refusal:
-    """The HTTP answer to a handshake that is not accepted; `body` becomes JSON."""
+    """The HTTP answer to a request that is not accepted; `body` becomes JSON. `status` 0 is the error's own."""
 
     body: Body
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    status: int = 0
 
 
 # --- the session that a client wants ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Callback:
+    """Where results are sent instead of to the client."""
+
+    url: str
+    method: str = "POST"
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,8 @@ class StreamOptions:
     """Tell `UtteranceEnded` when so much time has passed since the last word; None does not."""
     multichannel: bool = False
     """A session for each channel, instead of one for their mix."""
+    text: TextOptions = field(default_factory=TextOptions)
+    callback: Callback | None = None
 
 
 # --- what clients ask for -----------------------------------------------------------------------------------------
@@ -112,7 +124,9 @@ class KeepAlive:
 
 @dataclass(frozen=True)
 class Finalize:
-    """A final now, for everything that was sent."""
+    """A final now, for everything that was sent; of one channel, or of all."""
+
+    channel: int | None = None
 
 
 @dataclass(frozen=True)
@@ -203,6 +217,10 @@ class Adapter(Protocol):
 
     def subprotocol(self, handshake: Handshake) -> str | None:
         """The subprotocol to select."""
+        ...
+
+    def headers(self, request_id: str) -> Mapping[str, str]:
+        """What the answer to an accepted handshake carries besides."""
         ...
 
     def wire(self, handshake: Handshake) -> Wire:

@@ -42,6 +42,9 @@ class NativeAdapter:
     def subprotocol(self, handshake: Handshake) -> None:
         return None
 
+    def headers(self, request_id: str) -> dict[str, str]:
+        return {}
+
     def wire(self, handshake: Handshake) -> NativeWire:
         return NativeWire(from_query(handshake.query))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from datetime import UTC, datetime
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from frontend.audio.resample import AudioInput
+from frontend.audio.channels import Channels
 from frontend.errors import (
     EngineRejected,
     InvalidConfig,
@@ -38,6 +37,7 @@ from frontend.protocols.base import (
     Totals,
     Wire,
 )
+from frontend.server.callbacks import Delivery, delivering
 from frontend.server.live import LiveSession
 from frontend.server.outbox import Outbox
 from frontend.server.sessions import Services, asr_stream, max_segment_s, model_of, open_session, session_settings
@@ -56,16 +56,17 @@ def now() -> str:
 class Connection:
     """Reads commands, keeps the timers, and makes sure that whatever was accepted is answered before the close."""
 
-    def __init__(self, ws: ServerConnection, wire: Wire, services: Services) -> None:
+    def __init__(self, ws: ServerConnection, wire: Wire, services: Services, session_id: str) -> None:
+        self.session_id = session_id
         self._ws, self._wire, self._services = ws, wire, services
         self._settings = services.settings
         self._options = wire.options
         self._sessions: list[LiveSession] = []
-        self._input = AudioInput(self._options.audio)
+        self._input = self._make_input()
         self._outbox = Outbox(
             ws.send, services.metrics, limit=self._settings.max_outbox, patience_s=self._settings.slow_client_s
         )
-        self.session_id = str(uuid.uuid4())
+        self._delivery: Delivery | None = None
         self._totals = Totals()
         self._draining = asyncio.Event()
 
@@ -107,14 +108,28 @@ class Connection:
         """Returns what ended the session, None when the client closed it; the last messages are then queued."""
         ending: VoiceForgeError | None = None
         self._put(self._wire.opened(self._opened(), now()))
-        try:
-            await self._stream()
-        except VoiceForgeError as error:
-            self._tell_error(error)
-            ending = error
-        self._totals = replace(self._totals, received=self._received)
+        async with AsyncExitStack() as held:
+            try:
+                if callback := self._options.callback:
+                    services = self._services
+                    going_out = delivering(services.web, callback, self.session_id, self._settings, services.metrics)
+                    self._delivery = await held.enter_async_context(going_out)
+                await self._stream()
+            except VoiceForgeError as error:
+                self._tell_error(error)
+                ending = error
+            self._totals = replace(self._totals, received=self._received)
+            last = self._wire.closed(self._totals, ending, now())
+            if self._delivery and not self._delivery.task.done():
+                self._put(last, self._delivery.outbox)
+                self._delivery.outbox.finish()
+                try:
+                    await self._delivery.task
+                except VoiceForgeError as error:
+                    self._tell_error(error)
+                    ending = ending or error
         self._count(ending.code.lower() if ending else "closed")
-        self._put(self._wire.closed(self._totals, ending, now()))
+        self._put(last)
         return ending
 
     async def _stream(self) -> None:
@@ -125,8 +140,11 @@ class Connection:
                 self._sessions.append(await running.enter_async_context(self._session(channel)))
             reader = asyncio.create_task(self._read(), name="reader")
             drain = asyncio.create_task(self._draining.wait(), name="drain")
+            delivery = [self._delivery.task] if self._delivery else []
             try:
-                await asyncio.wait({reader, drain}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({reader, drain, *delivery}, return_when=asyncio.FIRST_COMPLETED)
+                for failed in filter(asyncio.Task.done, delivery):
+                    failed.result()
                 if reader.done():
                     reader.result()
                 else:
@@ -157,6 +175,9 @@ class Connection:
                     if not await self._take(frame):
                         return
                     quiet.reschedule(loop.time() + limits.no_data_timeout_s)
+        except ConnectionClosed:
+            if self._delivery is None:
+                raise  # nobody is left to tell; a callback still gets its results
         except TimeoutError:
             if whole.expired():
                 raise SessionTooLong(f"a session may last {limits.max_session_s:.0f} s; open a new one") from None
@@ -184,14 +205,13 @@ class Connection:
     async def _carry_out(self, command: Command) -> None:
         match command:
             case Audio(data):
-                samples = self._input.feed(data)
-                for session in self._sessions:
+                for session, samples in zip(self._sessions, self._input.feed(data), strict=True):
                     await session.feed(samples)
             case Configure(options):
                 self._configure(options)
-            case Finalize():
+            case Finalize(channel):
                 self._flush_input()
-                for session in self._sessions:
+                for session in self._sessions if channel is None else [self._sessions[channel]]:
                     session.finalize()
             case Discard():
                 for session in self._sessions:
@@ -202,16 +222,17 @@ class Connection:
                 pass
 
     def _flush_input(self) -> None:
-        rest = self._input.flush()
-        for session in self._sessions:
+        for session, rest in zip(self._sessions, self._input.flush(), strict=True):
             session.append(rest)
 
     def _configure(self, options: StreamOptions) -> None:
         """Raises `InvalidConfig` and keeps the old settings when audio has begun and more than its format would change."""
         old, self._options = self._options, options
         try:
+            if self._n_channels != len(self._sessions):
+                raise InvalidConfig("channels apart from each other can only be set in the handshake; open a new connection")
             if self._received == 0:
-                self._input = AudioInput(options.audio)
+                self._input = self._make_input()
                 for session in self._sessions:
                     session.restart(session_settings(self._services, options), asr_stream(self._services, options))
             else:
@@ -220,7 +241,7 @@ class Connection:
                     raise InvalidConfig(f"{', '.join(late)} can only be set before the first audio; open a new connection")
                 if options.audio != old.audio:
                     self._flush_input()
-                    self._input = AudioInput(options.audio)
+                    self._input = self._make_input()
         except VoiceForgeError:
             self._options = old
             self._wire.refused(old)
@@ -231,7 +252,10 @@ class Connection:
 
     @property
     def _n_channels(self) -> int:
-        return 1
+        return self._options.audio.channels if self._options.multichannel else 1
+
+    def _make_input(self) -> Channels:
+        return Channels(self._options.audio, apart=self._options.multichannel)
 
     @property
     def _received(self) -> int:
@@ -260,11 +284,12 @@ class Connection:
         elif isinstance(event, Partial):
             totals = replace(totals, n_partials=totals.n_partials + 1)
         self._totals = totals
-        self._put(self._wire.tell(event, channel, now()))
+        self._put(self._wire.tell(event, channel, now()), self._delivery.outbox if self._delivery else self._outbox)
 
-    def _put(self, messages: list[Outgoing]) -> None:
+    def _put(self, messages: list[Outgoing], outbox: Outbox | None = None) -> None:
+        """To the client, unless it is another outbox's."""
         for message in messages:
-            self._outbox.put(message)
+            (outbox or self._outbox).put(message)
 
     def _tell_error(self, error: VoiceForgeError) -> None:
         self._services.metrics.errors.labels(error.code).inc()

@@ -27,7 +27,7 @@ from frontend.control.limits import ConnectionSlots
 from frontend.errors import ShuttingDown, VoiceForgeError
 from frontend.protocols.base import Adapter, Handshake, Refusal, Wire
 from frontend.server.connection import Connection
-from frontend.server.sessions import Services
+from frontend.server.sessions import Services, asr_stream
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Gateway:
     """Accepts or refuses handshakes and runs accepted connections; what `ServerConnection` calls its server."""
 
     def __init__(self, services: Services, authenticator: Authenticator, adapters: Sequence[Adapter]) -> None:
-        self._services, self._authenticator = services, authenticator
+        self._services, self.authenticator = services, authenticator
         self._adapters = {path: adapter for adapter in adapters for path in adapter.paths}
         self.slots = ConnectionSlots(services.settings.max_connections)
         self.handler_tasks: set[asyncio.Task[None]] = set()
@@ -78,6 +78,7 @@ class Gateway:
         try:
             with ExitStack() as held:
                 wire: Wire | None = None
+                session_id, headers = str(uuid.uuid4()), dict[str, str]()
 
                 def decide(_: ServerConnection, request: Request) -> Response | None:
                     nonlocal wire
@@ -88,17 +89,21 @@ class Gateway:
                             raise NotFound(f"there is no {handshake.path}; connect to {' or '.join(self._adapters)}")
                         ws.protocol.select_subprotocol = lambda *_: adapter.subprotocol(handshake)  # type: ignore[method-assign]
                         wire = self._admit(ws, handshake, adapter, held)
+                        headers.update(adapter.headers(session_id))
                     except VoiceForgeError as error:
-                        return self._refuse(error, adapter or self._adapters[next(iter(self._adapters))])
+                        return self._refuse(error, adapter or self._adapters[next(iter(self._adapters))], session_id)
                     return None
 
+                def greet(_: ServerConnection, request: Request, response: Response) -> None:
+                    response.headers.update(headers)
+
                 async with asyncio.timeout(self._services.settings.handshake_timeout_s):
-                    await ws.handshake(process_request=decide, server_header="VoiceForge")
+                    await ws.handshake(process_request=decide, process_response=greet, server_header="VoiceForge")
                 if ws.protocol.state is not State.OPEN:
                     return
                 assert wire
                 ws.start_keepalive()
-                await self._run(Connection(ws, wire, self._services))
+                await self._run(Connection(ws, wire, self._services, session_id))
         except Exception:
             log.exception("connection failed")
         finally:
@@ -121,26 +126,29 @@ class Gateway:
         """The wire of an accepted handshake; its slot is held by `held`. Raises what the refusal says."""
         if self.draining:
             raise ShuttingDown("the server is shutting down; connect again in a few seconds")
-        self._authenticator.check(
+        self.authenticator.check(
             adapter.key(handshake),
             peer=ws.remote_address[0] if ws.remote_address else "",
             origin=handshake.headers.get("origin"),
             host=handshake.headers.get("host"),
         )
         wire = adapter.wire(handshake)
-        self._services.engine.asr_stream(wire.options.model or self._services.default_model, wire.options.language)
+        asr_stream(self._services, wire.options)
+        if wire.options.callback:
+            self._services.web.check(wire.options.callback.url)
         held.enter_context(self.slots.take())
         return wire
 
-    def _refuse(self, error: VoiceForgeError, adapter: Adapter) -> Response:
+    def _refuse(self, error: VoiceForgeError, adapter: Adapter, request_id: str) -> Response:
         self._services.metrics.refused.labels(error.code).inc()
-        refusal: Refusal = adapter.refusal(error, str(uuid.uuid4()))
+        refusal: Refusal = adapter.refusal(error, request_id)
+        status = refusal.status or error.status
         body = (json.dumps(refusal.body) + "\n").encode()
         headers = Headers({"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"})
         headers.update(refusal.headers)
         if error.retryable:
             headers["Retry-After"] = str(RETRY_AFTER_S)
-        return Response(error.status, http.HTTPStatus(error.status).phrase, headers, body)
+        return Response(status, http.HTTPStatus(status).phrase, headers, body)
 
     async def drain(self, timeout_s: float) -> None:
         """Refuses new connections and waits until the running ones have got their finals, or the time is up."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from frontend.inference.health import Health
@@ -17,7 +18,9 @@ from frontend.server.gateway import Gateway
 PAGE = Path(__file__).parent.parent / "page"
 
 
-def application(health: Health, metrics: Metrics, gateway: Gateway) -> Starlette:
+def application(health: Health, metrics: Metrics, gateway: Gateway, routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """`routes` are those of the protocols."""
+
     async def healthz(_: Request) -> Response:
         """The process lives."""
         return PlainTextResponse("ok\n")
@@ -44,6 +47,7 @@ def application(health: Health, metrics: Metrics, gateway: Gateway) -> Starlette
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", exposition),
+            *routes,
             Mount("/page", StaticFiles(directory=PAGE)),
         ]
     )

@@ -15,7 +15,9 @@ from frontend.protocols.base import Outgoing
 class Outbox:
     """`put` never waits. `run` sends until `finish`; it raises `SlowClient` when the client does not read."""
 
-    def __init__(self, send: Callable[[str], Awaitable[None]], metrics: Metrics, *, limit: int, patience_s: float) -> None:
+    def __init__(
+        self, send: Callable[[str], Awaitable[None]], metrics: Metrics, *, limit: int, patience_s: float | None
+    ) -> None:
         self._send, self._metrics, self._limit, self._patience_s = send, metrics, limit, patience_s
         self._waiting: deque[Outgoing] = deque()
         self._wake = asyncio.Event()

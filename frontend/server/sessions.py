@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Literal
 
 from frontend.inference.base import AsrStream, Engine, Pcm
 from frontend.observability.metrics import Metrics
 from frontend.protocols.base import StreamOptions
 from frontend.server.live import LiveSession
+from frontend.server.web import Web, anywhere
 from frontend.settings import Settings
 from frontend.speech.events import Event
 from frontend.speech.session import RATE, SessionSettings
@@ -18,7 +21,6 @@ from frontend.speech.vad_gate import VadSettings
 
 MARGIN_S = 1
 """A segment is cut this much before the model's window is full."""
-
 
 FINDING: dict[str, Literal["once", "each"]] = {"auto": "once", "multi": "each"}
 """Languages that are none, and how often the language is then found."""
@@ -34,10 +36,21 @@ class Services:
     default_model: str
     window_s: Callable[[str], int]
     """How many seconds of audio a model's window holds."""
+    models: frozenset[str] = frozenset()
+    """Names of the loaded ones, which no alias replaces."""
+
+    @cached_property
+    def web(self) -> Web:
+        return Web(anywhere) if self.settings.allow_private_urls else Web()
 
 
 def model_of(services: Services, options: StreamOptions) -> str:
-    return options.model or services.default_model
+    """The model that is asked for, by its own name or an alias; a name that is neither stays, and is then refused."""
+    asked = options.model or services.default_model
+    if asked in services.models:
+        return asked
+    aliases = services.settings.model_aliases.items()
+    return next((ours or services.default_model for pattern, ours in aliases if fnmatchcase(asked, pattern)), asked)
 
 
 def max_segment_s(services: Services, options: StreamOptions) -> int:
