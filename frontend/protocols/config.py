@@ -11,6 +11,9 @@ from frontend.audio.format import AudioFormat
 from frontend.errors import InvalidConfig
 from frontend.protocols.base import StreamOptions
 from frontend.speech.stabilizer import Policy
+from frontend.text import options as text_options
+from frontend.text.options import TextOptions
+from frontend.text.pipeline import TextPipeline
 
 NOT_IN_EFFECT = ("custom_vocabulary",)
 """Settings that are accepted, remembered and named in `ready`, but do nothing yet."""
@@ -18,6 +21,9 @@ NOT_IN_EFFECT = ("custom_vocabulary",)
 
 MOST_TOLD = 5
 """Wrong settings named in one error."""
+
+Phrases = Annotated[list[Annotated[str, StringConstraints(max_length=200)]], Field(max_length=200)]
+LISTS = ("redact", "replace", "search", "custom_vocabulary")
 
 
 class StreamConfig(BaseModel):
@@ -37,6 +43,17 @@ class StreamConfig(BaseModel):
     alternatives: Annotated[int, Field(ge=0, le=3)] = 0
     vad_enabled: bool = True
     endpointing_ms: Annotated[int, Field(ge=10, le=5000)] = 500
+    punctuate: bool = True
+    smart_format: bool = False
+    numerals: bool = False
+    dictation: bool = False
+    filler_words: bool = True
+    profanity_filter: bool = False
+    redact: Phrases = []
+    replace: Phrases = []
+    search: Phrases = []
+    min_confidence: Annotated[float, Field(ge=0, le=1)] | None = None
+    low_confidence: Literal["mark", "drop"] = "mark"
     custom_vocabulary: Annotated[
         list[Annotated[str, StringConstraints(min_length=1, max_length=100)]], Field(max_length=1000)
     ] = []
@@ -58,11 +75,19 @@ class StreamConfig(BaseModel):
             interim_results=self.interim_results,
             vad_enabled=self.vad_enabled,
             endpointing_ms=self.endpointing_ms,
+            text=self.text,
         )
+
+    @property
+    def text(self) -> TextOptions:
+        """Raises `InvalidConfig` for what cannot be redacted, found or replaced."""
+        given = {name: getattr(self, name) for name in text_options.NAMES}
+        return text_options.updated(TextOptions(), given)
 
     def not_in_effect(self) -> list[str]:
         """The settings given that do nothing yet."""
-        return [name for name in NOT_IN_EFFECT if getattr(self, name)]
+        names = [name for name in NOT_IN_EFFECT if getattr(self, name)]
+        return names + text_options.not_in_effect(self.text, self.language)
 
 
 def updated(config: StreamConfig, changes: Mapping[str, Any]) -> StreamConfig:
@@ -76,7 +101,7 @@ def updated(config: StreamConfig, changes: Mapping[str, Any]) -> StreamConfig:
         problems = [_say(e["loc"], e["type"], e["msg"]) for e in error.errors()]
         more = [f"and {len(problems) - MOST_TOLD} more"] if len(problems) > MOST_TOLD else []
         raise InvalidConfig("; ".join(problems[:MOST_TOLD] + more)) from None
-    assert new.audio_format
+    TextPipeline(new.options.text, new.language)  # both raise what is wrong with them
     return new
 
 
@@ -87,9 +112,7 @@ def from_query(pairs: Mapping[str, list[str]]) -> StreamConfig:
         values = pairs.get(name)
         if not values:
             continue
-        changes[name] = (
-            [w.strip() for v in values for w in v.split(",") if w.strip()] if name == "custom_vocabulary" else values[-1]
-        )
+        changes[name] = [w.strip() for v in values for w in v.split(",") if w.strip()] if name in LISTS else values[-1]
     return updated(StreamConfig(), changes)
 
 

@@ -27,6 +27,10 @@ from frontend.protocols.base import (
 )
 from frontend.protocols.config import StreamConfig, from_query, updated
 from frontend.speech.events import Event, Final, Finished, Partial, SpeechEnded, SpeechStarted, Timings, UtteranceEnded, Word
+from frontend.text.options import TextOptions
+from frontend.text.pipeline import Text, TextPipeline
+from frontend.text.search import Hit
+from frontend.text.words import transcript
 
 PATH = "/ws/v1/transcribe"
 
@@ -64,6 +68,7 @@ class NativeWire:
     def __init__(self, config: StreamConfig) -> None:
         self.config = config
         self._in_effect = config
+        self._pipeline = TextPipeline(config.text, config.language)
         self._session_id = ""
         self._handlers: dict[str, Callable[[Mapping[str, Any]], Command]] = {
             "configure": self._configure,
@@ -123,6 +128,8 @@ class NativeWire:
         return [Outgoing({**head, **self._settings(session.model), "limits": dict(session.limits), "timestamp": now})]
 
     def configured(self, model: str, now: str) -> list[Outgoing]:
+        if (self.config.text, self.config.language) != (self._in_effect.text, self._in_effect.language):
+            self._pipeline = TextPipeline(self.config.text, self.config.language)
         self._in_effect = self.config
         return [Outgoing({"type": "configured", **self._settings(model), "timestamp": now})]
 
@@ -130,16 +137,19 @@ class NativeWire:
         self.config = self._in_effect
 
     def tell(self, event: Event, channel: int, now: str) -> list[Outgoing]:
-        body = message(event, now)
-        if body is None:
-            return []
         match event:
             case Partial():
-                return [Outgoing(body, partial_of=(channel, event.segment))]
+                body = self._result(event, self._pipeline.partial(event.words, event.n_stable), now)
+                return [Outgoing(body, partial_of=(channel, event.segment))] if body["transcript"] else []
             case Final():
-                return [Outgoing(body, settles=(channel, event.segment))]
-            case _:
-                return [Outgoing(body)]
+                text = self._pipeline.final(event.words)
+                return [Outgoing(self._result(event, text, now), settles=(channel, event.segment))]
+            case SpeechStarted(at):
+                return [Outgoing({"type": "speech_started", "at": seconds(at), "timestamp": now})]
+            case SpeechEnded(at):
+                return [Outgoing({"type": "speech_ended", "at": seconds(at), "timestamp": now})]
+            case UtteranceEnded() | Finished():
+                return []
 
     def failed(self, error: VoiceForgeError, now: str) -> list[Outgoing]:
         return [Outgoing({"type": "error", "error": _described(error), "timestamp": now})]
@@ -158,6 +168,34 @@ class NativeWire:
     def close_frame(self, error: VoiceForgeError | None) -> tuple[int, str]:
         return (error.close_code, error.code) if error else (1000, "client closed the stream")
 
+    def _result(self, event: Partial | Final, text: Text, now: str) -> Body:
+        options = self._pipeline.options
+        plain = options == TextOptions()  # then the text is told as the model wrote it
+        body: Body = {
+            "type": "final" if isinstance(event, Final) else "interim",
+            "transcript": event.text if plain else transcript(text.words),
+            "confidence": round(event.confidence, 4),
+            "start": seconds(event.start),
+            "duration": seconds(event.end - event.start),
+            "segment": event.segment,
+            "is_final": isinstance(event, Final),
+            "words": [_word(w, i in text.low, hidden=bool(options.redact)) for i, w in enumerate(text.words)],
+            "language": event.language,
+            "timestamp": now,
+            "metadata": _timings(event.timings),
+        }
+        if isinstance(event, Partial):
+            return body | {"stable_words": text.stable}
+        probability = event.language_probability
+        body |= {
+            "language_probability": None if probability is None else round(probability, 4),
+            "ends_utterance": event.ends_utterance,
+            "from_finalize": event.requested,
+        }
+        if text.search:
+            body["search"] = [{"query": f.query, "hits": [_hit(h) for h in f.hits]} for f in text.search]
+        return body
+
     def _settings(self, model: str) -> Body:
         return {"config": self.config.model_dump() | {"model": model}, "not_in_effect": self.config.not_in_effect()}
 
@@ -170,45 +208,20 @@ def _timings(t: Timings) -> Body:
     return {"queue_ms": round(t.queue_ms, 1), "encode_ms": round(t.encode_ms, 1), "decode_ms": round(t.decode_ms, 1)}
 
 
-def _word(w: Word) -> Body:
+def _word(w: Word, low: bool, *, hidden: bool) -> Body:
+    """`hidden`: what else a word may have been is not told either."""
     told: Body = {"word": w.text, "start": seconds(w.start), "end": seconds(w.end), "confidence": round(w.confidence, 4)}
-    if w.alternatives:
+    if low:
+        told["low_confidence"] = True
+    if w.alternatives and not hidden:
         told["alternatives"] = [{"word": a.text, "confidence": round(a.confidence, 4)} for a in w.alternatives]
     return told
 
 
-def _result(kind: str, event: Partial | Final, timestamp: str) -> Body:
+def _hit(h: Hit) -> Body:
     return {
-        "type": kind,
-        "transcript": event.text,
-        "confidence": round(event.confidence, 4),
-        "start": seconds(event.start),
-        "duration": seconds(event.end - event.start),
-        "segment": event.segment,
-        "is_final": kind == "final",
-        "words": [_word(w) for w in event.words],
-        "language": event.language,
-        "timestamp": timestamp,
-        "metadata": _timings(event.timings),
+        "confidence": round(h.confidence, 4),
+        "start": seconds(h.start),
+        "end": seconds(h.end),
+        "snippet": h.snippet,
     }
-
-
-def message(event: Event, timestamp: str) -> Body | None:
-    """An event as the client reads it; `timestamp` is ISO 8601. None for what the wire does not tell."""
-    match event:
-        case Partial():
-            return {**_result("interim", event, timestamp), "stable_words": event.n_stable}
-        case Final():
-            probability = event.language_probability
-            return {
-                **_result("final", event, timestamp),
-                "language_probability": None if probability is None else round(probability, 4),
-                "ends_utterance": event.ends_utterance,
-                "from_finalize": event.requested,
-            }
-        case SpeechStarted(at):
-            return {"type": "speech_started", "at": seconds(at), "timestamp": timestamp}
-        case SpeechEnded(at):
-            return {"type": "speech_ended", "at": seconds(at), "timestamp": timestamp}
-        case UtteranceEnded() | Finished():
-            return None

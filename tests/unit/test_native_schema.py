@@ -15,10 +15,10 @@ from frontend import errors
 from frontend.errors import VoiceForgeError
 from frontend.protocols import native
 from frontend.protocols.config import StreamConfig
-from frontend.protocols.native import NativeWire, message
+from frontend.protocols.native import NativeWire
 from frontend.server.connection import now
 from frontend.server.gateway import NotFound
-from frontend.speech.events import Final, Finished, Partial, SpeechEnded, SpeechStarted, Timings, Word
+from frontend.speech.events import Alternative, Final, Finished, Partial, SpeechEnded, SpeechStarted, Timings, Word
 from tests.unit.driver import Driver, speech
 
 SCHEMA = json.loads((Path(native.__file__).parent / "native.schema.json").read_text())
@@ -30,7 +30,8 @@ SHARE = st.floats(0, 1)
 TEXT = st.text(min_size=1, max_size=20)
 MILLISECONDS = st.floats(0, 1e6)
 TIMINGS = st.builds(Timings, MILLISECONDS, MILLISECONDS, MILLISECONDS)
-WORDS = st.lists(st.builds(Word, TEXT, SAMPLES, SAMPLES, SHARE), max_size=4).map(tuple)
+OTHERS = st.lists(st.builds(Alternative, TEXT, SHARE), max_size=3).map(tuple)
+WORDS = st.lists(st.builds(Word, TEXT, SAMPLES, SAMPLES, SHARE, OTHERS), max_size=4).map(tuple)
 
 
 @st.composite
@@ -40,9 +41,18 @@ def windows(draw: st.DrawFn) -> tuple[int, int, int]:
     return draw(st.integers(1, 10_000)), start, start + draw(st.integers(0, 500_000))
 
 
-PARTIALS = st.builds(lambda w, *rest: Partial(*w, *rest), windows(), TEXT, SHARE, TIMINGS)
-FINALS = st.builds(lambda w, *rest: Final(*w, *rest), windows(), st.text(max_size=20), SHARE, WORDS, TIMINGS, st.booleans())
+PARTIALS = st.builds(lambda w, *rest: Partial(*w, *rest), windows(), TEXT, SHARE, TIMINGS, WORDS, st.integers(0, 4))
+FINALS = st.builds(
+    lambda w, *rest: Final(*w, *rest), windows(), st.text(max_size=20), SHARE, WORDS, TIMINGS, st.booleans(), st.booleans(),
+    st.none() | st.just("en"), st.none() | SHARE,
+)  # fmt: skip
 EVENTS = st.one_of(PARTIALS, FINALS, st.builds(SpeechStarted, SAMPLES), st.builds(SpeechEnded, SAMPLES))
+
+
+def message(event: object, stamp: str, **config: object) -> dict[str, object] | None:
+    """An event as a client with these settings reads it."""
+    told = NativeWire(StreamConfig(**config)).tell(event, 0, stamp)  # type: ignore[arg-type]
+    return told[0].body if told else None
 
 
 def error_types(of: type[VoiceForgeError] = VoiceForgeError) -> list[type[VoiceForgeError]]:
@@ -53,9 +63,22 @@ def test_the_schema_itself_is_valid():
     Draft202012Validator.check_schema(SCHEMA)
 
 
-@given(EVENTS)
-def test_every_event_is_told_as_the_schema_says(event: Partial | Final | SpeechStarted | SpeechEnded):
-    told = message(event, STAMP)
+SETTINGS = st.sampled_from(
+    [
+        {},
+        {"punctuate": False, "min_confidence": 0.5},
+        {"smart_format": True, "search": ["one"], "redact": ["numbers"]},
+        {"replace": ["a:b"], "filler_words": False, "min_confidence": 0.9, "low_confidence": "drop"},
+    ]
+)
+
+
+@given(EVENTS, SETTINGS)
+def test_every_event_is_told_as_the_schema_says(event: Partial | Final | SpeechStarted | SpeechEnded, settings: dict):
+    told = message(event, STAMP, **settings)
+    if told is None:
+        assert isinstance(event, Partial), "only a partial of which nothing is left is not told"
+        return
     VALIDATOR.validate(json.loads(json.dumps(told)))
 
 
