@@ -93,7 +93,8 @@ def _spoken(sentences: list[str], seed: int, stage: int) -> Iterator[synth.Utter
             log.warning("skipped %d sentences in %s: %s", len(batch), name, error)
 
 
-def _make_shard(folder: Path, name: str, sentences: list[str], seed: int, stage: int) -> str:
+def make_shard(folder: Path, name: str, sentences: list[str], seed: int, stage: int) -> str:
+    """Synthesises and writes one shard; `stage` as in `synth.seen_voice`, 3 for voices never trained with."""
     return f"{name}: {write_shard(folder, name, _spoken(sentences, seed, stage))} utterances"
 
 
@@ -109,7 +110,7 @@ def synthesise(folder: Path, n: int, *, seed: int = 1, workers: int = 2, n_easy:
             name = f"shard-{k // SHARD_SIZE:03d}"
             if not (folder / f"{name}.jsonl").exists():
                 stage = 0 if k < len(easy) else 2
-                jobs.append(pool.submit(_make_shard, folder, name, sentences[k : k + SHARD_SIZE], seed + k, stage))
+                jobs.append(pool.submit(make_shard, folder, name, sentences[k : k + SHARD_SIZE], seed + k, stage))
         for job in jobs:
             log.info("%s", job.result())
 
@@ -119,7 +120,7 @@ def synthesise_test(folder: Path, n: int = 400, *, seed: int = 77) -> None:
     sentences = texts.corpus(n, seed, held_out=True)
     for name, stage in (("seen", 2), ("unseen", 3)):
         if not (folder / f"{name}.jsonl").exists():
-            log.info("%s", _make_shard(folder, name, sentences, seed, stage))
+            log.info("%s", make_shard(folder, name, sentences, seed, stage))
 
 
 def recorded(folder: Path, transcripts: Path) -> Iterator[synth.Utterance]:

@@ -11,6 +11,8 @@ from frontend.speech.vad_gate import FRAME
 MAX_NO_SPEECH = 0.6
 MIN_LOGPROB = -1.0
 """A text less likely than this, where silence is likelier than `MAX_NO_SPEECH`, is taken for invented: Whisper's own."""
+HOPELESS = -1.2
+"""A text less likely than this is noise read as words, however much it sounds like speech to the VAD."""
 HEARD = 0.1
 """A word over which the VAD never reaches this speech probability was not said."""
 NEAR = 2 * FRAME
@@ -20,7 +22,7 @@ NEAR = 2 * FRAME
 def invented(h: Hypothesis) -> bool:
     """Whether a text is likelier made up than heard."""
     mean = sum(h.logprobs) / len(h.logprobs) if h.logprobs else 0.0
-    return h.no_speech_probability > MAX_NO_SPEECH and mean < MIN_LOGPROB
+    return mean < HOPELESS or (h.no_speech_probability > MAX_NO_SPEECH and mean < MIN_LOGPROB)
 
 
 def placed(words: Sequence[Word], start: int) -> list[Word]:

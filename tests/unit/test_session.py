@@ -196,9 +196,12 @@ def test_a_final_whose_decode_gave_nothing_still_answers_a_request():
 
 
 @pytest.mark.parametrize(
-    ("no_speech", "logprob", "told"), [(0.9, -2.0, False), (0.9, -0.2, True), (0.1, -2.0, True), (0.1, -0.2, True)]
+    ("no_speech", "logprob", "told"),
+    [(0.9, -1.1, False), (0.9, -0.2, True), (0.1, -1.1, True), (0.1, -0.2, True), (0.1, -2.0, False)],
 )
-def test_a_text_is_taken_for_invented_when_silent_and_unlikely_both(no_speech: float, logprob: float, told: bool):
+def test_a_text_is_taken_for_invented_when_silent_and_unlikely_or_very_unlikely(
+    no_speech: float, logprob: float, told: bool
+):
     words = (Word("Thanks", 0, 100, 0.2),)
     d = Driver(utterance(), answer=lambda _: Hypothesis("Thanks", (1,), (logprob,), words, (1,), no_speech))
     d.all_audio()

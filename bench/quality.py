@@ -1,0 +1,290 @@
+"""What users read, measured: `python -m bench.quality` plays test sets to sessions in virtual time.
+
+Streaming policies side by side (WER, gap to an offline pass, churn, how soon words are settled, what it costs), an hour
+of sentences without endpoints, word times against the synthesiser's, calibration of confidence, and what is "heard" in
+silence and noise. Writes docs/quality/README.md, its pictures, and quality.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+
+from bench import pictures
+from bench.local import RATE, LocalEngine, Pcm, Playing, Told
+from export.confidence import calibration_error, judged, judged_words
+from export.engine.confidence import Calibrator
+from export.nano import corpus
+from export.nano.evaluate import NORMALISER, word_errors
+from export.repository import CHECKPOINTS, export_silero, export_whisper
+from frontend.speech.events import Final, Partial
+from frontend.speech.session import SessionSettings
+from frontend.speech.stabilizer import StabilizerSettings
+
+OUT = Path(__file__).parent.parent / "docs" / "quality"
+LEAD, TRAIL = np.zeros(RATE // 2, np.int16), np.zeros(RATE, np.int16)
+"""Silence around each clip: speech begins and ends by the VAD, not by the file."""
+
+POLICIES = {
+    "no partials": SessionSettings(interim_results=False),
+    "LocalAgreement-2": SessionSettings(stable=StabilizerSettings("local_agreement")),
+    "AlignAtt, 0.6 s": SessionSettings(stable=StabilizerSettings("align_att", 9_600)),
+    "AlignAtt, 1.0 s": SessionSettings(stable=StabilizerSettings("align_att", 16_000)),
+}
+
+
+@dataclass
+class Streamed:
+    """What a policy did to a set."""
+
+    texts: list[str] = field(default_factory=list[str])
+    changed: int = 0
+    """Words of partials that were not there any more in the next result."""
+    broken: int = 0
+    """Settled words that changed: must stay 0."""
+    words: int = 0
+    settled_after: list[float] = field(default_factory=list[float])
+    """Seconds from a word's end to its being settled."""
+
+    def add(self, told: Sequence[Told]) -> None:
+        self.texts.append(" ".join(t.event.text for t in told if isinstance(t.event, Final)))
+        shown: list[str] = []
+        settled: list[str] = []
+        for t in told:
+            if not isinstance(t.event, Partial | Final):
+                continue
+            words = [w.text for w in t.event.words]
+            final = isinstance(t.event, Final)
+            self.changed += sum(i >= len(words) or words[i] != w for i, w in enumerate(shown)) if not final else 0
+            whole = final and t.event.ends_utterance  # a cut tells less than was settled; the rest goes on
+            kept = settled if not final or whole else settled[: len(words)]
+            self.broken += sum(i >= len(words) or words[i] != w for i, w in enumerate(kept))
+            n = len(words) if isinstance(t.event, Final) else t.event.n_stable
+            self.settled_after += [(t.at - w.end) / RATE for w in t.event.words[len(settled) : n]]
+            if final:
+                self.changed += sum(i >= len(words) or words[i] != w for i, w in enumerate(shown[: len(words)]))
+                self.words += len(words)
+                shown, settled = shown[len(words) :] if not whole else [], settled[len(words) :] if not whole else []
+            else:
+                shown, settled = words, words[:n]
+
+
+def percentile(values: Sequence[float], q: float) -> float:
+    return round(float(np.percentile(values, q)), 2) if values else float("nan")
+
+
+def streaming(engine: LocalEngine, items: Sequence[corpus.Item]) -> dict[str, Any]:
+    """Every policy on one set, and the offline pass."""
+    references = [i.text for i in items]
+    offline = word_errors(references, [engine.decode(i.audio()).text for i in items]).wer
+    rows: dict[str, Any] = {"offline": {"wer": round(offline, 2)}}
+    audio_s = sum(i.n_samples for i in items) / RATE
+    for name, settings in POLICIES.items():
+        found, before = Streamed(), (engine.n_decodes, engine.encoded_s, engine.busy_s)
+        for item in items:
+            found.add(Playing(engine, settings).play(np.concatenate([LEAD, item.audio(), TRAIL])))
+        wer = word_errors(references, found.texts).wer
+        rows[name] = {
+            "wer": round(wer, 2),
+            "gap": round(wer - offline, 2),
+            "churn": round(found.changed / max(1, found.words), 3),
+            "settled_words_changed": found.broken,
+            "settled_after_s": {"p50": percentile(found.settled_after, 50), "p95": percentile(found.settled_after, 95)},
+            "decodes_per_utterance": round((engine.n_decodes - before[0]) / len(items), 2),
+            "encoded_s_per_s": round((engine.encoded_s - before[1]) / audio_s, 2),
+            "engine_s_per_s": round((engine.busy_s - before[2]) / audio_s, 4),
+        }
+    return rows
+
+
+def long_speech(engine: LocalEngine, items: Sequence[corpus.Item], hours: float) -> dict[str, Any]:
+    """Sentences of one recording after another, a breath between them, no endpoint ever: WER against them one by one."""
+    chosen: list[corpus.Item] = []
+    while sum(i.n_samples for i in chosen) < hours * 3600 * RATE:
+        chosen += items
+    singly = word_errors([i.text for i in items], [engine.decode(i.audio()).text for i in items]).wer
+    reference = " ".join(i.text for i in chosen)
+    rows: dict[str, Any] = {"one by one": {"wer": round(singly, 2)}}
+    for gap_s in (0.1, 0.3):
+        gap = np.zeros(round(gap_s * RATE), np.int16)
+        audio = np.concatenate([LEAD, *(part for i in chosen for part in (i.audio(), gap)), TRAIL])
+        settings = replace(SessionSettings(), vad=replace(SessionSettings().vad, endpoint=4 * RATE))
+        told = Playing(engine, settings).play(audio)
+        finals = [t.event for t in told if isinstance(t.event, Final)]
+        doubled = sum(a.words[-1].text == b.words[0].text for a, b in itertools.pairwise(finals) if a.words and b.words)
+        rows[f"{gap_s} s between"] = {
+            "wer": round(word_errors([reference], [" ".join(f.text for f in finals)]).wer, 2),
+            "minutes": round(len(audio) / RATE / 60, 1),
+            "finals": len(finals),
+            "same_word_on_both_sides_of_a_cut": doubled,
+        }
+    return rows
+
+
+def word_times(engine: LocalEngine, items: Sequence[corpus.Item]) -> dict[str, Any]:
+    """Start and end of rightly recognised words against the synthesiser's own, in milliseconds."""
+    errors: list[float] = []
+    for item in items:
+        said = item.text.split()
+        if len(item.words) != len(said):
+            continue
+        h = engine.decode(item.audio())
+        right = judged(item.text, h.words)
+        if len(h.words) != len(said) or not all(right):
+            continue
+        for (start, end), (_, true_start, true_end) in zip(h.word_times, item.words, strict=True):
+            errors += [abs(start / RATE - true_start) * 1000, abs(end / RATE - true_end) * 1000]
+    return {"median_ms": percentile(errors, 50), "p95_ms": percentile(errors, 95), "edges": len(errors)}
+
+
+def confidence(engine: LocalEngine, sets: dict[str, Sequence[corpus.Item]]) -> dict[str, Any]:
+    """Expected calibration error per set, as decoded and calibrated, and the points of the diagram."""
+    rows: dict[str, Any] = {}
+    for name, items in sets.items():
+        features, right = judged_words([engine.decode(i.audio()) for i in items], [i.text for i in items])
+        calibrated = [engine.calibrator.probability(f) for f in features]
+        rows[name] = {
+            "words": len(right),
+            "right": round(sum(right) / max(1, len(right)), 3),
+            "ece_as_decoded": round(calibration_error([Calibrator().probability(f) for f in features], right), 3),
+            "ece": round(calibration_error(calibrated, right), 3),
+            "diagram": pictures.reliability_points(calibrated, right),
+        }
+    return rows
+
+
+def _samples(path: Path) -> Pcm | None:
+    try:
+        audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError:
+        return None
+    mono = soxr.resample(audio.mean(axis=1), rate, RATE) if len(audio) else np.zeros(0)
+    return np.clip(mono * 32768, -32768, 32767).astype(np.int16)
+
+
+def nothing_said(engine: LocalEngine, shared: Path) -> dict[str, Any]:
+    """Words told of what holds no speech: they should be none."""
+    sources = {"digital silence, 60 s": np.zeros(60 * RATE, np.int16)}
+    r = np.random.default_rng(3)
+    for level in (30, 300, 3000):
+        sources[f"white noise, RMS {level}, 60 s"] = (r.standard_normal(60 * RATE) * level).astype(np.int16)
+    t = np.arange(60 * RATE) / RATE
+    chord = sum(np.sin(2 * np.pi * f * t) * (1 + np.sin(2 * np.pi * 0.5 * t)) for f in (220, 277, 330))
+    sources["a chord, swelling, 60 s"] = (chord * 2000).astype(np.int16)
+    for path in sorted((shared / "noise" / "noise").glob("*")):
+        if (audio := _samples(path)) is not None:
+            sources[path.name] = audio
+    rows: dict[str, Any] = {}
+    for name, audio in sources.items():
+        told = Playing(engine, SessionSettings()).play(np.concatenate([audio, TRAIL]))
+        texts = [t.event.text for t in told if isinstance(t.event, Final) and t.event.text]
+        rows[name] = {
+            "seconds": round(len(audio) / RATE, 1),
+            "words": sum(len(x.split()) for x in texts),
+            "texts": texts[:5],
+        }
+    return rows
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in [headings, ["---"] * len(headings), *rows]]
+    return "\n".join(lines) + "\n"
+
+
+def report(found: dict[str, Any]) -> str:
+    """docs/quality/README.md."""
+    parts = ["# Quality, measured\n", f"`python -m bench.quality`; {found['conditions']}.\n"]
+    parts.append(
+        "Sessions are played in virtual time, each decode taking 30 ms. Gap: WER of streamed finals minus WER of one "
+        "offline pass. Churn: words of partials that later changed, per final word. Settled after: from a word's end to the "
+        "partial or final in which it is settled for good.\n"
+    )
+    for name, rows in found["streaming"].items():
+        parts.append(f"## Streaming policies: {name}\n")
+        body = [
+            [
+                policy, r["wer"], r.get("gap", ""), r.get("churn", ""), r.get("settled_words_changed", ""),
+                " / ".join(str(v) for v in r["settled_after_s"].values()) if "gap" in r else "",
+                r.get("decodes_per_utterance", ""), r.get("encoded_s_per_s", ""), r.get("engine_s_per_s", ""),
+            ]
+            for policy, r in rows.items()
+        ]  # fmt: skip
+        parts.append(table(
+            ["policy", "WER %", "gap", "churn", "settled words changed", "settled after, s (p50 / p95)",
+             "decodes an utterance",
+             "seconds encoded per second", "engine seconds per second"], body,
+        ))  # fmt: skip
+    parts.append("## Speech without an endpoint\n")
+    rows = [[k, v["wer"], v.get("minutes", ""), v.get("finals", ""), v.get("same_word_on_both_sides_of_a_cut", "")]
+            for k, v in found["long_speech"].items()]  # fmt: skip
+    parts.append(table(["", "WER %", "minutes", "finals", "same word on both sides of a cut"], rows))
+    times = found["word_times"]
+    parts.append("## Word times\n")
+    parts.append(f"Against the synthesiser's own, {times['edges']} edges of rightly recognised words: median "
+                 f"{times['median_ms']:.0f} ms, p95 {times['p95_ms']:.0f} ms.\n")  # fmt: skip
+    parts.append("## Word confidence\n\nExpected calibration error, 10 bins of equal width.\n")
+    rows = [[k, v["words"], v["right"], v["ece_as_decoded"], v["ece"]] for k, v in found["confidence"].items()]
+    parts.append(table(["set", "words", "share right", "as decoded", "calibrated"], rows))
+    parts.append("![reliability](reliability.png)\n")
+    parts.append("## What holds no speech\n")
+    rows = [[k, v["seconds"], v["words"], "; ".join(v["texts"])] for k, v in found["nothing_said"].items()]
+    parts.append(table(["audio", "seconds", "words told", ""], rows))
+    parts.append("## A stream over time\n\n![stream](stream.png)\n")
+    return "\n".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("runs/nano"), help="folder of the test sets; made when absent")
+    parser.add_argument("--shared", type=Path, default=Path("../shared/speech"), help="recordings: noises, kathleen_en")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINTS)
+    parser.add_argument("--limit", type=int, default=400, help="utterances of each set")
+    parser.add_argument("--hours", type=float, default=1.0, help="of speech without endpoints")
+    parser.add_argument("--out", type=Path, default=OUT)
+    args = parser.parse_args()
+    corpus.synthesise_test(args.work / "test")
+    sets = {name: corpus.read_shard(args.work / "test" / f"{name}.jsonl") for name in ("seen", "unseen")}
+    real = args.shared / "kathleen_en" / "test"
+    if real.is_dir():
+        index = args.work / "test" / "recorded" / "kathleen_en-test.jsonl"
+        if not index.exists():
+            corpus.write_shard(index.parent, index.stem, corpus.recorded(real, real / "transcripts.tsv"))
+        sets["kathleen_en"] = corpus.read_shard(index)
+    sets = {name: items[: args.limit] for name, items in sets.items()}
+    repository = args.work / "quality-repository"
+    export_whisper(str(args.checkpoint), repository, precision="fp32", name="nano")
+    export_silero(repository)
+    engine = LocalEngine(repository)
+    try:
+        found: dict[str, Any] = {
+            "conditions": f"checkpoint {args.checkpoint.name}, fp32, {args.limit} utterances of each set at most, greedy, "
+            f"normaliser {NORMALISER}, {platform.machine()}, one thread",
+            "streaming": {n: streaming(engine, items) for n, items in sets.items() if n != "unseen"},
+            "long_speech": long_speech(engine, sets["seen"], args.hours),
+            "word_times": word_times(engine, sets["seen"]),
+            "confidence": confidence(engine, sets),
+            "nothing_said": nothing_said(engine, args.shared),
+        }
+        args.out.mkdir(parents=True, exist_ok=True)
+        example = next(i for i in sets["seen"] if 4.0 < i.n_samples / RATE < 6.0)
+        pictures.stream(engine, np.concatenate([LEAD, example.audio(), TRAIL]), args.out / "stream.png")
+        pictures.reliability(found["confidence"], args.out / "reliability.png")
+    finally:
+        engine.close()
+    (args.out / "quality.json").write_text(json.dumps(found, indent=1) + "\n")
+    (args.out / "README.md").write_text(report(found))
+    print(report(found))
+
+
+if __name__ == "__main__":
+    main()
