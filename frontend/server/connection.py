@@ -68,6 +68,7 @@ class Connection:
         )
         self._delivery: Delivery | None = None
         self._totals = Totals()
+        self._counted = False
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
@@ -298,4 +299,7 @@ class Connection:
         self._put(self._wire.failed(error, now()))
 
     def _count(self, reason: str) -> None:
-        self._services.metrics.closed.labels(reason).inc()
+        """Once a session: the first reason is the one."""
+        if not self._counted:
+            self._services.metrics.closed.labels(reason).inc()
+        self._counted = True

@@ -150,6 +150,8 @@ class LiveSession:
 
     def _report(self, *, backlog: float, finals: int) -> None:
         """Moves the gauges that are sums over sessions by this session's change."""
-        self._metrics.backlog.inc(backlog - self._reported_backlog)
-        self._metrics.finals_waiting.inc(finals - self._reported_finals)
+        if backlog != self._reported_backlog:
+            self._metrics.backlog.inc(backlog - self._reported_backlog)
+        if finals != self._reported_finals:
+            self._metrics.finals_waiting.inc(finals - self._reported_finals)
         self._reported_backlog, self._reported_finals = backlog, finals

@@ -41,7 +41,7 @@ def handshake(*subprotocols: str, headers: dict[str, str] | None = None, **query
 
 
 def wire(**query: str | list[str]) -> DeepgramWire:
-    one = DeepgramAdapter().wire(handshake(**query))
+    one = DeepgramAdapter().wire(handshake(**({"encoding": "linear16", "sample_rate": "16000"} | query)))
     assert one.opened(SESSION, STAMP) == []
     return one
 

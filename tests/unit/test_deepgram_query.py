@@ -15,8 +15,11 @@ from frontend.protocols.deepgram.query import AUTO, LISTS, MULTI, NOT_YET, ONLY,
 NAMES = sorted({*ListenQuery.model_fields, *NOT_YET, *TEXT, *LISTS})
 
 
+RAW = {"encoding": ["linear16"], "sample_rate": ["16000"]}
+
+
 def live(**pairs: str | list[str]):
-    return understood({k: v if isinstance(v, list) else [v] for k, v in pairs.items()}, "live")
+    return understood(RAW | {k: v if isinstance(v, list) else [v] for k, v in pairs.items()}, "live")
 
 
 def recorded(**pairs: str | list[str]):
@@ -47,7 +50,9 @@ def test_endpointing_true_is_endpointing_not_given():
 
 def test_a_sample_rate_is_required_with_an_encoding():
     with pytest.raises(InvalidConfig, match="sample_rate is required with encoding='linear16'"):
-        live(encoding="linear16")
+        understood({"encoding": ["linear16"]}, "live")
+    with pytest.raises(InvalidAudio, match="containers are not decoded in streams"):
+        understood({}, "live")
     assert recorded(encoding="linear16").raw is None
     assert recorded(encoding="mulaw", sample_rate="8000").raw
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from frontend.audio.format import AudioFormat
-from frontend.errors import InvalidConfig
+from frontend.errors import InvalidAudio, InvalidConfig
 from frontend.protocols.base import Callback, StreamOptions
 from frontend.text import options as text_options
 from frontend.text.options import TextOptions, base_language
@@ -180,8 +180,10 @@ def sendable(text: str) -> str:
 
 
 def _audio(query: ListenQuery, kind: Kind) -> AudioFormat:
-    if query.encoding is None or (kind == "recorded" and query.sample_rate is None):
+    if kind == "recorded" and (query.encoding is None or query.sample_rate is None):
         return AudioFormat()
+    if query.encoding is None:
+        raise InvalidAudio("containers are not decoded in streams; send encoding and sample_rate, or POST the file")
     if query.sample_rate is None:
         raise InvalidConfig(f"sample_rate is required with encoding={query.encoding[:40]!r}")
     return AudioFormat(query.encoding, query.sample_rate, query.channels)
