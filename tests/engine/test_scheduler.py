@@ -149,3 +149,46 @@ def test_committed_tokens_begin_the_hypothesis_and_have_probabilities(submit: Su
     assert len(found.logprobs) == len(found.tokens)
     assert len(found.words) == len(found.word_times) == len(found.word_probabilities)
     assert vocabulary.text(found.tokens) == found.text
+
+
+def test_a_doubtful_text_is_decoded_again_at_higher_temperatures_and_the_same_way_each_time(
+    scheduler: Scheduler, vocabulary: Vocabulary, window
+):
+    hidden, n = window
+    r = np.random.default_rng(5)
+    nonsense = r.standard_normal(hidden.shape).astype(np.float32)  # what no encoder would say: the decoder guesses
+    temperatures = (0.0, 0.4, 0.8)
+    found: list[Hypothesis] = []
+    for _ in range(2):
+        answers: Answers = queue.Queue()
+        job = Job(nonsense, n, vocabulary.prompt(), [], "en", True, answers.put, temperatures=temperatures)
+        scheduler.submit(job)
+        found.append(answers.get(timeout=30))
+        assert answers.empty()
+        assert len(job.attempts) >= 1, "the first text was not doubtful: this test shows nothing"
+    assert found[0].tokens == found[1].tokens
+    assert found[0].temperature in temperatures
+    assert len(found[0].tokens) == len(found[0].logprobs)
+
+
+def test_a_text_that_is_not_doubtful_is_decoded_once(submit: Submit, scheduler: Scheduler, vocabulary: Vocabulary, window):
+    answers: Answers = queue.Queue()
+    job = Job(*window, vocabulary.prompt(), [], "en", True, answers.put, temperatures=(0.0, 0.4))
+    scheduler.submit(job)
+    found = answers.get(timeout=30)
+    assert found.temperature == 0.0
+    assert job.attempts == []
+    assert found.tokens == submit().get(timeout=30).tokens
+
+
+def test_a_final_goes_ahead_of_partials_that_wait(scheduler: Scheduler, vocabulary: Vocabulary, window):
+    order: queue.Queue = queue.Queue()
+
+    def job(name: str, urgent: bool) -> Job:
+        return Job(*window, vocabulary.prompt(), [], "en", True, lambda _: order.put(name), urgent=urgent)
+
+    for i in range(8):
+        scheduler.submit(job(f"partial {i}", urgent=False))
+    scheduler.submit(job("final", urgent=True))
+    answered = [order.get(timeout=30) for _ in range(9)]
+    assert answered.index("final") <= 4  # behind those that had a row already

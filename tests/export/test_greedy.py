@@ -131,3 +131,34 @@ def test_sentences_that_join_a_running_batch_give_the_tokens_of_transformers(
         answers.append(_submit(scheduler, vocabulary, hidden[i], len(spoken[i])))
     for answer, audio, wanted in zip(answers, spoken, expected, strict=True):
         _same(_tokens(answer), wanted, len(audio))
+
+
+def test_the_language_is_the_likeliest_one_after_the_start_token(
+    hidden: list[np.ndarray], spoken: list[np.ndarray], folder: Path, tmp_path: Path
+):
+    """With the tokens behind the start token taken for languages, whatever they were trained as."""
+    text = (CHECKPOINTS / "tokenizer.json").read_text("utf-8")
+    renamed = [("transcribe", "fr"), ("translate", "de"), ("startoflm", "translate"), ("0.00", "transcribe")]
+    for old, new in renamed:
+        text = text.replace(f"<|{old}|>", f"<|{new}|>")
+    (tmp_path / "tokenizer.json").write_text(text)
+    vocabulary = Vocabulary(tmp_path / "tokenizer.json", {}, multilingual=True)
+    assert vocabulary.languages == ["en", "de", "fr"]
+    loaded = sessions(folder, ["CPUExecutionProvider"], threads=1)
+    scheduler = Scheduler(loaded["cross"], loaded["decoder"], vocabulary)
+    model = WhisperForConditionalGeneration.from_pretrained(CHECKPOINTS, dtype=torch.float32).eval()
+    try:
+        for window, audio in list(zip(hidden, spoken, strict=True))[:4]:
+            answers: queue.Queue = queue.Queue()
+            prompt = vocabulary.prompt("auto")
+            scheduler.submit(Job(window, len(audio), prompt, [], "auto", False, answers.put))
+            found = answers.get(timeout=60)
+            assert isinstance(found, Hypothesis), found
+            features = torch.from_numpy(log_mel(padded(audio).astype(np.float32) / 32768)[None])
+            with torch.no_grad():
+                logits = model(features, decoder_input_ids=torch.tensor([[vocabulary.sot]])).logits[0, 0]
+            chances = logits[list(vocabulary.language_ids.values())].softmax(-1)
+            assert found.language == vocabulary.languages[int(chances.argmax())]
+            assert found.language_probability == pytest.approx(float(chances.max()), abs=0.01)
+    finally:
+        scheduler.stop()
