@@ -20,7 +20,7 @@ class VadSettings:
     endpoint: int = 8_000
     pre_roll: int = 4_800
     """Audio before the first speech frame that belongs to the segment: soft onsets score low."""
-    tail: int = 4_096
+    tail: int = 2_560
     """Audio after the last speech frame that belongs to the segment: soft endings score low too."""
 
 
