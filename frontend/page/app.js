@@ -39,6 +39,16 @@ function clock(seconds) {
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}.${Math.floor((seconds - whole) * 10)}`;
 }
 
+/** Settled words stay as they are and are written as such; the rest may still change. */
+function showInterim(message) {
+  const words = message.words.map((word) => word.word);
+  const settled = document.createElement("span");
+  settled.className = "settled";
+  settled.textContent = words.slice(0, message.stable_words).join(" ");
+  const rest = words.length ? words.slice(message.stable_words).join(" ") : message.transcript;
+  $("interim").replaceChildren(settled, ` ${rest}`);
+}
+
 function showFinal(message) {
   $("interim").textContent = "";
   if (!message.transcript) return;
@@ -75,7 +85,7 @@ const handlers = {
   ready: (m) => { $("status").textContent = "Connected"; $("model").textContent = m.model; },
   speech_started: () => { $("status").textContent = "Hearing speech"; },
   speech_ended: () => { $("status").textContent = "Listening"; },
-  interim: (m) => { $("interim").textContent = m.transcript; showNumbers(m); },
+  interim: (m) => { showInterim(m); showNumbers(m); },
   final: (m) => { showFinal(m); showNumbers(m); },
   error: (m) => showError(m.error.message),
   closed: () => { $("interim").textContent = ""; },
