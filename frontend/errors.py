@@ -12,6 +12,9 @@ VoiceForgeError
 ├── SessionTooLong        SESSION_TOO_LONG        1008  408   the session limit was reached; open a new one
 ├── SlowClient            SLOW_CLIENT             1008  408   results were not read
 ├── UnknownModel          UNKNOWN_MODEL           1008  404   `model=` names none that is loaded
+│   └── ModelGone         UNKNOWN_MODEL           1008  404   fatal: the model of a running session was unloaded
+├── UnknownLanguage       UNKNOWN_LANGUAGE        1008  400   `language=` names none that the model knows
+├── UnsupportedTask       UNSUPPORTED_TASK        1008  400   the model cannot translate
 ├── EngineUnavailable     ENGINE_UNAVAILABLE      1013  503   retryable; Triton does not answer
 └── EngineRejected        ENGINE_REJECTED         1011  500   Triton refused a request: a defect, ours or the model's
 """
@@ -74,6 +77,18 @@ class SlowClient(VoiceForgeError):
 
 class UnknownModel(VoiceForgeError):
     code, close_code, status, fatal = "UNKNOWN_MODEL", 1008, 404, False
+
+
+class ModelGone(UnknownModel):
+    fatal = True
+
+
+class UnknownLanguage(VoiceForgeError):
+    code, close_code, status, fatal = "UNKNOWN_LANGUAGE", 1008, 400, False
+
+
+class UnsupportedTask(VoiceForgeError):
+    code, close_code, status, fatal = "UNSUPPORTED_TASK", 1008, 400, False
 
 
 class EngineUnavailable(VoiceForgeError):
