@@ -86,8 +86,10 @@ def pull_command(
         except Exception as error:  # the hub client raises its HTTP library's own errors, of which there have been several
             console.print(Text(f"{repo}: {(str(error) or type(error).__name__).splitlines()[0]}", style="bold red"))
             raise typer.Exit(1) from None
-        console.print(Text(f"{done} is in {model_repository}; serve it with: voiceforge serve --model {done}", style="green"))
-        console.print(Text(f"or into a server that runs: voiceforge models load {done}", style="green"))
+        console.print(
+            Text(f"{done} is in {model_repository}; serve it with: voiceforge serve --model {done}", style="green"),
+        )
+        console.print(Text(f"or, where a server runs: voiceforge models load {done}", style="green"))
 
 
 def main() -> None:

@@ -68,7 +68,7 @@ def window_lengths(checkpoint: Checkpoint) -> list[float]:
     Official checkpoints repeat themselves on shorter windows without fine-tuning; `bench/context_sweep.py` measures it.
     Raises `CheckpointError` for lengths that the encoder does not take.
     """
-    lengths = sorted(checkpoint.policy.get("windows_s") or [checkpoint.window_s])
+    lengths: list[float] = sorted(checkpoint.policy.get("windows_s") or [checkpoint.window_s])
     if wrong := [s for s in lengths if not 0 < s <= checkpoint.window_s or s * FRAMES_PER_SECOND % 1]:
         raise CheckpointError(
             f"{checkpoint.source}: {POLICY} has windows_s {wrong}; they are multiples of 0.02 s up to {checkpoint.window_s}"

@@ -97,7 +97,7 @@ class _Layers:
 
 
 def encoder(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
-    """`audio` int16 (B, N), N a multiple of 320 up to the encoder's window (480,000), to `hidden_states` (B, N / 320, d_model)."""
+    """`audio` int16 (B, N), N a multiple of 320 up to the encoder's window, to `hidden_states` (B, N / 320, d_model)."""
     config = checkpoint.config
     g = Graph("whisper_encoder", dtype)
     layers = _Layers(checkpoint, g, config["encoder_attention_heads"])

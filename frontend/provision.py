@@ -68,9 +68,7 @@ def _exported(source: str, settings: Settings, progress: Callable[[str], None]) 
         precision = asked or entry["precision"]
         if not up_to_date(repository, source, precision=precision):
             origin = entry["path"] if Path(entry.get("path", "")).is_dir() else entry["source"]
-            export_whisper(
-                origin, repository, name=source, precision=precision, origin=entry["source"], progress=progress
-            )
+            export_whisper(origin, repository, name=source, precision=precision, origin=entry["source"], progress=progress)
         return source
     precision = asked or ("fp32" if boxed else "int8")
     if not up_to_date(repository, name, precision=precision, folder=folder):

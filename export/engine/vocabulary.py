@@ -75,7 +75,7 @@ class Vocabulary:
 
     @property
     def languages(self) -> list[str]:
-        """Codes between the start token and the task tokens: 99, or 100 with yue. English-only vocabularies list them too."""
+        """Codes between the start token and the task tokens: 99, or 100 with yue. `.en` models have those tokens too."""
         if not self.multilingual:
             return ["en"]
         last = self._tokenizer.token_to_id("<|translate|>") or self.sot + 1

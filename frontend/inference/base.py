@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from frontend.inference.models import ModelInfo
 from frontend.speech.events import Hypothesis, RunAsr
 
 Pcm = npt.NDArray[np.int16]
@@ -43,11 +44,16 @@ class Engine(Protocol):
     def asr_stream(self, model: str, language: str, *, task: str = "transcribe", alternatives: int = 0) -> AsrStream:
         """`language`: a code, or `auto`; `task`: transcribe or translate; `alternatives` for each word of low confidence.
 
-        Raises `UnknownModel` when the engine has no such model."""
+        Raises `UnknownModel`, `UnknownLanguage` or `UnsupportedTask` for what the engine or the model does not have.
+        """
         ...
 
-    async def models(self) -> list[str]:
-        """Names that `model=` takes."""
+    def model(self, name: str) -> ModelInfo:
+        """What is known of a model; raises `UnknownModel` when it is not loaded."""
+        ...
+
+    async def models(self) -> list[ModelInfo]:
+        """The models that are loaded, those that `model=` takes."""
         ...
 
     async def canary(self) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from frontend.errors import EngineUnavailable, UnknownModel
 from frontend.inference.base import Pcm
+from frontend.inference.models import ModelInfo
 from frontend.speech.events import Decode, Hypothesis, RunAsr, Word
 from frontend.speech.vad_gate import FRAME
 
@@ -24,7 +25,7 @@ class FakeEngine:
     """`delay` seconds an answer; while `away` is set every call fails as if Triton were down."""
 
     def __init__(self, script: Script = describe, *, delay: float = 0.0, models: tuple[str, ...] = ("nano",)) -> None:
-        self.script, self.delay, self._models = script, delay, list(models)
+        self.script, self.delay, self._models = script, delay, {name: ModelInfo(name) for name in models}
         self.away = False
         self.decoded: list[RunAsr] = []
         self.open_streams = 0
@@ -34,13 +35,19 @@ class FakeEngine:
         return FakeVadStream(self)
 
     def asr_stream(self, model: str, language: str, *, task: str = "transcribe", alternatives: int = 0) -> FakeAsrStream:
-        if model not in self._models:
-            raise UnknownModel(f"model {model!r} is not loaded; there is {', '.join(self._models)}")
+        info = self.model(model)
+        info.check_task(task)
+        info.language(language)
         self.open_streams += 1
         return FakeAsrStream(self)
 
-    async def models(self) -> list[str]:
-        return self._models
+    def model(self, name: str) -> ModelInfo:
+        if name not in self._models:
+            raise UnknownModel(f"model {name!r} is not loaded; there is {', '.join(self._models)}")
+        return self._models[name]
+
+    async def models(self) -> list[ModelInfo]:
+        return list(self._models.values())
 
     async def canary(self) -> None:
         if self.away:

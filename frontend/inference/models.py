@@ -1,4 +1,4 @@
-"""What a front end knows of a model before it decodes: from the parameters in its Triton config, which the exporter wrote."""
+"""What is known of a model before it decodes: from the parameters of its Triton config, which the exporter wrote."""
 
 from __future__ import annotations
 

@@ -106,8 +106,8 @@ class Connection:
     async def _serve(self) -> VoiceForgeError | None:
         """Returns what ended the session, None when the client closed it; the last messages are then queued."""
         ending: VoiceForgeError | None = None
-        self._put(self._wire.opened(self._opened(), now()))
         try:
+            self._put(self._wire.opened(self._opened(), now()))
             await self._stream()
         except VoiceForgeError as error:
             self._tell_error(error)
