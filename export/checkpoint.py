@@ -32,7 +32,6 @@ HUB_PATTERNS = ["*.json", "merges.txt", "model.safetensors", "model-*.safetensor
 """Not `model*`: large checkpoints have a second set of weights beside the first (`model.fp32-…`)."""
 HUB_PICKLES = ["pytorch_model.bin", "pytorch_model-*.bin"]
 FRAMES_PER_SECOND = 50
-_LAST_ENGLISH_ONLY = 51_864
 _ENGLISH_END_OF_TEXT = 50_256
 
 
@@ -98,14 +97,14 @@ class Checkpoint:
     def multilingual(self) -> bool:
         """True when the prompt names a language; `.en` models and `nano` take none.
 
-        Undeclared, it is told by the vocabulary: a small one is English-only (as other readers take it), and so is a
-        padded one in which the text ends with the token of the `.en` models.
+        Undeclared, it is told by the tokenizer: more than one language, and not the numbering of the `.en` models, whose
+        tokenizers list all languages too. (Not by the size of the vocabulary, which may be padded.)
         """
         declared = self.generation.get("is_multilingual")
         if declared is not None:
             return bool(declared)
-        ends = self.tokenizer.token_to_id("<|endoftext|>")
-        return self.config["vocab_size"] > _LAST_ENGLISH_ONLY and ends != _ENGLISH_END_OF_TEXT
+        ends, begins, after = (self.tokenizer.token_to_id(f"<|{t}|>") for t in ("endoftext", "startoftranscript", "translate"))
+        return ends != _ENGLISH_END_OF_TEXT and begins is not None and after is not None and after - begins > 2
 
     @property
     def tied(self) -> bool:
