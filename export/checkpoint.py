@@ -103,7 +103,8 @@ class Checkpoint:
         declared = self.generation.get("is_multilingual")
         if declared is not None:
             return bool(declared)
-        ends, begins, after = (self.tokenizer.token_to_id(f"<|{t}|>") for t in ("endoftext", "startoftranscript", "translate"))
+        named = ("endoftext", "startoftranscript", "translate")
+        ends, begins, after = (self.tokenizer.token_to_id(f"<|{name}|>") for name in named)
         return ends != _ENGLISH_END_OF_TEXT and begins is not None and after is not None and after - begins > 2
 
     @property

@@ -13,6 +13,7 @@ from frontend.inference.models import ModelInfo
 from frontend.speech.events import Decode, Hypothesis, RunAsr, Word
 from frontend.speech.vad_gate import FRAME
 
+TASKS = ("transcribe", "translate")
 Script = Callable[[RunAsr, Pcm], str]
 
 
@@ -22,10 +23,10 @@ def describe(request: RunAsr, audio: Pcm) -> str:
 
 
 class FakeEngine:
-    """`delay` seconds an answer; while `away` is set every call fails as if Triton were down."""
+    """Knows every language. `delay` seconds an answer; while `away` is set every call fails as if Triton were down."""
 
     def __init__(self, script: Script = describe, *, delay: float = 0.0, models: tuple[str, ...] = ("nano",)) -> None:
-        self.script, self.delay, self._models = script, delay, {name: ModelInfo(name) for name in models}
+        self.script, self.delay, self._models = script, delay, {name: ModelInfo(name, True, (), TASKS) for name in models}
         self.away = False
         self.decoded: list[RunAsr] = []
         self.open_streams = 0
