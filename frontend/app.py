@@ -42,14 +42,15 @@ class Running:
     """Set when a signal asks for the end; leaving the context drains."""
 
 
-async def canary(address: str) -> Sequence[str]:
+async def canary(address: str, *, first: bool) -> Sequence[str]:
     """A canary through a server on a connection of its own, as the supervisor needs it before anyone else connects.
 
-    Returns what Triton has loaded, by its own names.
+    The first one after a start has every model decode. Returns what Triton has loaded, by its own names.
     """
-    engine = TritonEngine(address, Patience(call=5.0, outage=0.0))
+    engine = TritonEngine(address, Patience(call=60.0, outage=0.0))  # the supervisor has a limit of its own
     try:
         await engine.canary()
+        await (engine.try_out() if first else engine.canary_encoders())
         return await engine.loaded()
     finally:
         await engine.close()

@@ -11,10 +11,11 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
@@ -32,8 +33,18 @@ from frontend.embedded.layout import (
 
 log = logging.getLogger(__name__)
 
-Canary = Callable[[str], Awaitable[Sequence[str]]]
-"""Runs an inference through every model at an address; raises when one does not answer. Returns what Triton has loaded."""
+
+class Canary(Protocol):
+    """Asks every model at an address; raises when one does not answer. Returns what Triton has loaded, by its own names.
+
+    `first`: the server was started just now, and nobody waits for an answer yet.
+    """
+
+    def __call__(self, address: str, *, first: bool) -> Awaitable[Sequence[str]]: ...
+
+
+SUSPECTED_S = 5.0
+"""For the canary when a process is missing: a model was unloaded, or the canary will hang on it."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +172,7 @@ class EmbeddedTriton:
                 await asyncio.gather(*self._readers)
                 raise TritonStartError(f"tritonserver ended with status {self._process.returncode}:\n{self._reason()}")
             try:
-                await self._check()
+                await self._check(self._timing.start, first=True)
                 break
             except Exception as error:
                 if time.monotonic() > deadline:
@@ -171,10 +182,12 @@ class EmbeddedTriton:
                 await asyncio.sleep(0.1)
         self._healthy.set()
 
-    async def _check(self) -> None:
-        """A canary; what it found loaded is what a restart loads."""
-        async with asyncio.timeout(self._timing.canary):
-            self._models = await self._canary(self.address)
+    async def _check(self, timeout_s: float, *, first: bool) -> None:
+        """A canary; what it found loaded is what a restart loads. Raises when a model does not answer, or has no process."""
+        async with asyncio.timeout(timeout_s):
+            self._models = await self._canary(self.address, first=first)
+        if not self._stubs_alive():
+            raise ProcessLookupError("a model's process is gone")
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout
@@ -213,7 +226,8 @@ class EmbeddedTriton:
             died = await self._wait_for_trouble()
             if not died:
                 try:
-                    await self._check()
+                    limit = self._timing.canary if self._stubs_alive() else min(self._timing.canary, SUSPECTED_S)
+                    await self._check(limit, first=False)
                     failures, backoff = 0, self._timing.backoff
                     continue
                 except Exception as error:

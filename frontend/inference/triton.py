@@ -35,6 +35,7 @@ Tensors = dict[str, npt.NDArray[Any]]
 VAD_MODEL = "silero_vad"
 ASR_PREFIX, ENCODER_SUFFIX = "whisper_", "_encoder"
 READY = "READY"
+ENCODER_FRAME = 320  # samples
 TASKS = ("transcribe", "translate")
 _BROKEN_SEQUENCE = ("must specify the START flag", "send START first", "was not found", "is not healthy")
 _AWAY = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN")
@@ -203,17 +204,35 @@ class TritonEngine:
             await asyncio.sleep(0.05)
 
     async def canary(self) -> None:
-        """One frame of silence through the VAD, 100 ms through every Whisper, encoder and decoder included."""
+        """Every Whisper answers a reset and the VAD takes a frame: cheap whatever the size, and never behind a decode."""
         for info in await self.models():
-            try:
-                stream = self.asr_stream(info.name, info.languages[0] if info.languages else "en")
-                await stream.decode(RunAsr(Decode.PARTIAL, 0, 0, 1600), np.zeros(1600, np.int16))
-                await stream.close()
-            except UnknownModel as error:
-                log.debug("unloaded during the canary: %s", error)
+            inputs = {"audio": np.zeros((1, 0), np.int16), "command": np.array([[Decode.RESET]], np.int32)}
+            await self._unless_gone(
+                self.infer(f"{ASR_PREFIX}{info.name}", inputs, ["text"], self.next_id(), start=True, end=True)
+            )
         vad = self.vad_stream()
         await vad.call(np.zeros(FRAME, np.int16))
         await vad.close()
+
+    async def canary_encoders(self) -> None:
+        """One frame of silence through every encoder. Not for TensorRT: it rebuilds an engine for a length it never saw."""
+        for info in await self.models():
+            inputs = {"audio": np.zeros((1, ENCODER_FRAME), np.int16)}
+            name = f"{ASR_PREFIX}{info.name}{ENCODER_SUFFIX}"
+            await self._unless_gone(self.infer(name, inputs, ["hidden_states"], 0, start=False))
+
+    async def try_out(self) -> None:
+        """100 ms of silence through every Whisper, encoder and decoder included: a whole window's work for each."""
+        for info in await self.models():
+            stream = self.asr_stream(info.name, info.languages[0] if info.languages else "en")
+            await self._unless_gone(stream.decode(RunAsr(Decode.PARTIAL, 0, 0, 1600), np.zeros(1600, np.int16)))
+            await stream.close()
+
+    async def _unless_gone(self, work: Awaitable[object]) -> None:
+        try:
+            await work
+        except UnknownModel as error:
+            log.debug("unloaded meanwhile: %s", error)
 
     # --- requests -------------------------------------------------------------------------------------------------
 
