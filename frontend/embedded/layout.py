@@ -116,8 +116,10 @@ ANNOUNCEMENT = ".serving-"
 def announce(repository: Path, address: str) -> Path | None:
     """Leaves word in the repository of where it is served, for the command line; None where nothing can be written."""
     path = repository / f"{ANNOUNCEMENT}{os.getpid()}-{address.rsplit(':', 1)[-1]}.json"
+    part = path.with_suffix(".part")
     try:
-        path.write_text(json.dumps({"pid": os.getpid(), "grpc": address}), "utf-8")
+        part.write_text(json.dumps({"pid": os.getpid(), "grpc": address}), "utf-8")
+        part.replace(path)
     except OSError:
         return None
     return path

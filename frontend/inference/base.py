@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -56,8 +57,23 @@ class Engine(Protocol):
         """The models that are loaded, those that `model=` takes."""
         ...
 
+    async def repository(self) -> dict[str, bool]:
+        """The models that could be loaded, by name, and whether each is."""
+        ...
+
+    async def load(self, model: str, progress: Callable[[str], None] = ...) -> ModelInfo:
+        """Loads a model of the repository, anew when it is loaded already; `progress` is told each step.
+
+        Raises `UnknownModel` when the repository holds none of that name, `EngineRejected` when it cannot be loaded.
+        """
+        ...
+
+    async def unload(self, model: str, progress: Callable[[str], None] = ...) -> None:
+        """New sessions are refused at once; what was asked of the model is answered first. Raises `UnknownModel`."""
+        ...
+
     async def canary(self) -> None:
-        """An inference through every model; raises when one does not answer."""
+        """Asks every model something cheap; raises when one does not answer."""
         ...
 
     async def close(self) -> None: ...

@@ -26,7 +26,8 @@ class FakeEngine:
     """Knows every language. `delay` seconds an answer; while `away` is set every call fails as if Triton were down."""
 
     def __init__(self, script: Script = describe, *, delay: float = 0.0, models: tuple[str, ...] = ("nano",)) -> None:
-        self.script, self.delay, self._models = script, delay, {name: ModelInfo(name, True, (), TASKS) for name in models}
+        self.script, self.delay, self._known = script, delay, {name: ModelInfo(name, True, (), TASKS) for name in models}
+        self._models = dict(self._known)
         self.away = False
         self.decoded: list[RunAsr] = []
         self.open_streams = 0
@@ -49,6 +50,21 @@ class FakeEngine:
 
     async def models(self) -> list[ModelInfo]:
         return list(self._models.values())
+
+    async def repository(self) -> dict[str, bool]:
+        return {name: name in self._models for name in self._known}
+
+    async def load(self, model: str, progress: Callable[[str], None] = lambda _: None) -> ModelInfo:
+        if model not in self._known:
+            raise UnknownModel(f"the repository holds no model {model!r}; it holds {', '.join(self._known)}")
+        progress(f"loading {model}")
+        self._models[model] = self._known[model]
+        return self._models[model]
+
+    async def unload(self, model: str, progress: Callable[[str], None] = lambda _: None) -> None:
+        self.model(model)
+        progress(f"unloading {model}")
+        del self._models[model]
 
     async def canary(self) -> None:
         if self.away:

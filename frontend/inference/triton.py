@@ -166,11 +166,14 @@ class TritonEngine:
             if name not in states:
                 there = ", ".join(n.removeprefix(ASR_PREFIX) for n in states if not n.endswith(ENCODER_SUFFIX))
                 raise UnknownModel(f"the repository holds no model {model!r}; it holds {there or 'none'}")
-            for part in (f"{name}{ENCODER_SUFFIX}", name):
+            parts = (f"{name}{ENCODER_SUFFIX}", name)
+            for part in parts:
                 progress(f"loading {part}")
                 try:
                     await self._client.load_model(part, client_timeout=self.patience.load)
                 except InferenceServerException as error:
+                    if states[name] != READY:  # no half a model stays behind
+                        await asyncio.gather(*map(self._client.unload_model, parts), return_exceptions=True)
                     raise _control_error(error, f"load {part}") from error
             await self.models()
         return self.model(model)

@@ -13,7 +13,7 @@ import pytest
 
 from export.repository import CHECKPOINTS, export_whisper
 from frontend.embedded.layout import announced
-from frontend.errors import ModelGone, UnknownLanguage, UnknownModel
+from frontend.errors import EngineRejected, ModelGone, UnknownLanguage, UnknownModel
 from frontend.inference.triton import triton_names
 from frontend.speech.events import Decode, RunAsr
 
@@ -97,3 +97,17 @@ async def test_a_model_exported_while_the_server_runs_can_be_loaded(two: Path, s
     assert (await engine.asr_stream("later", "en").decode(whole(spoken[0]), spoken[0])).tokens
     with pytest.raises(UnknownModel, match="the repository holds no model 'never'; it holds later, nano, small"):
         await engine.load("never")
+
+
+async def test_a_model_that_cannot_be_loaded_leaves_no_half_of_it(two: Path, start, connect, tmp_path: Path):
+    folder = shutil.copytree(two, tmp_path / "models", ignore=shutil.ignore_patterns(".*"))
+    (folder / "whisper_small" / "1" / "decoder.onnx").write_bytes(b"no graph")
+    server = await start(folder, models=triton_names(["nano"]))
+    engine = connect(server)
+    with pytest.raises(EngineRejected, match=r"cannot load whisper_small: .*decoder\.onnx"):
+        await engine.load("small")
+    async with asyncio.timeout(20):
+        while "whisper_small_encoder" in await engine.loaded():
+            await asyncio.sleep(0.1)
+    assert [m.name for m in await engine.models()] == ["nano"]
+    assert server.healthy
