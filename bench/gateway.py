@@ -67,7 +67,7 @@ def audio(seconds: float) -> bytes:
 
 async def serve(port: int) -> None:
     settings = Settings(port=port, max_connections=LIMIT)
-    services = Services(FakeEngine(script), Metrics(), settings, "nano", lambda _: 12, frozenset({"nano"}))
+    services = Services(FakeEngine(script), Metrics(), settings, "nano")
     gateway = Gateway(services, Authenticator([]), ADAPTERS)
     async with listening(settings, services, gateway, None) as running:
         await running.stopped.wait()

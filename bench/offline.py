@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.parity import converted
 from bench.speech import clips
 from export.nano.evaluate import NORMALISER, Recogniser, word_errors
 from export.repository import CHECKPOINTS
@@ -32,15 +33,6 @@ def measured(texts: list[str], seconds: float, work: Callable[[], list[str]]) ->
         "audio_s_per_wall_s": round(seconds / wall, 1),
         "wer": round(word_errors(texts, found).wer, 2),
     }
-
-
-def converted(folder: Path) -> Path:
-    """The checkpoint in CTranslate2's format, by its own converter (needs transformers and torch)."""
-    from ctranslate2.converters import TransformersConverter
-
-    out = folder / "ct2"
-    TransformersConverter(str(CHECKPOINTS), copy_files=["tokenizer.json", "preprocessor_config.json"]).convert(str(out))
-    return out
 
 
 def main() -> None:
@@ -66,7 +58,7 @@ def main() -> None:
     from faster_whisper import WhisperModel
 
     with tempfile.TemporaryDirectory() as name:
-        folder = converted(Path(name))
+        folder = converted(CHECKPOINTS, Path(name))
         for kind in ("float32", "int8"):
             peer = WhisperModel(str(folder), device="cpu", compute_type=kind, cpu_threads=2)
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from export.checkpoint import HUB_PATTERNS, CheckpointError
+from export.checkpoint import CheckpointError, download
 from export.repository import CHECKPOINTS, export_silero, export_whisper, model_name
 
 console = Console(stderr=True)
@@ -19,6 +19,7 @@ Repository = Annotated[
     Path,
     typer.Option("--model-repository", help="Where Triton finds its models.", envvar="VOICEFORGE_MODEL_REPOSITORY"),
 ]
+Name = Annotated[str | None, typer.Option(help="Name to serve it under; else the last part of the source.")]
 Precision = Annotated[str, typer.Option(help="fp32; fp16 for GPUs; int8 for CPUs.")]
 
 
@@ -26,54 +27,69 @@ def _say(message: str) -> None:
     console.print(Text(f"  {message}", style="dim"))
 
 
+def _one_name(sources: list[str], name: str | None) -> None:
+    if name and len(sources) > 1:
+        console.print(Text("--name names one model; leave it out for several", style="bold red"))
+        raise typer.Exit(2)
+
+
+def _exported(source: str, repository: Path, precision: str, name: str | None) -> str:
+    if source == "silero_vad":
+        return export_silero(repository, progress=_say)
+    if source == "nano" and not Path(source).exists():
+        return export_whisper(str(CHECKPOINTS), repository, precision=precision, name=name or "nano", progress=_say)
+    return export_whisper(source, repository, precision=precision, name=name, progress=_say)
+
+
 def export_command(
-    source: Annotated[str, typer.Argument(help="A checkpoint folder, a Hugging Face repo, `nano`, or `silero_vad`.")],
+    sources: Annotated[list[str], typer.Argument(help="Checkpoint folders, Hugging Face repos, `nano`, or `silero_vad`.")],
     model_repository: Repository = DEFAULT_REPOSITORY,
     precision: Precision = "fp32",
-    name: Annotated[str | None, typer.Option(help="Name to serve it under; else the last part of the source.")] = None,
+    name: Name = None,
 ) -> None:
-    """Write a checkpoint as ONNX into the model repository."""
-    try:
-        if source == "silero_vad":
-            done = export_silero(model_repository, progress=_say)
-        else:
-            boxed = source == "nano" and not Path(source).exists()
-            done = export_whisper(
-                str(CHECKPOINTS) if boxed else source,
-                model_repository,
-                precision=precision,
-                name=name or ("nano" if boxed else None),
-                progress=_say,
-            )
-    except (CheckpointError, ValueError, OSError) as error:
-        console.print(Text(str(error), style="bold red"))
-        raise typer.Exit(1) from None
-    console.print(Text(f"{done} is in {model_repository}", style="green"))
+    """Write checkpoints as ONNX into the model repository."""
+    _one_name(sources, name)
+    for source in sources:
+        try:
+            done = _exported(source, model_repository, precision, name)
+        except (CheckpointError, ValueError, OSError) as error:
+            console.print(Text(str(error), style="bold red"))
+            raise typer.Exit(1) from None
+        console.print(Text(f"{done} is in {model_repository}", style="green"))
 
 
-def pull_command(
-    repo: Annotated[str, typer.Argument(help="A Hugging Face repo, for example openai/whisper-base.en.")],
-    endpoint: Annotated[str | None, typer.Option(help="Another hub, http(s)://HOST.", envvar="HF_ENDPOINT")] = None,
-    model_repository: Repository = DEFAULT_REPOSITORY,
-    precision: Precision = "int8",
-    name: Annotated[str | None, typer.Option(help="Name to serve it under; else the last part of the repo.")] = None,
-) -> None:
-    """Download a checkpoint (with progress, resumed and checked by the hub's hashes) and export it."""
-    from huggingface_hub import HfApi, snapshot_download
+def _pulled(repo: str, endpoint: str | None, repository: Path, precision: str, name: str | None) -> str:
+    from huggingface_hub import HfApi
 
     from export.hub import verify
 
-    try:
-        folder = Path(snapshot_download(repo, allow_patterns=HUB_PATTERNS, endpoint=endpoint))
-        checked = verify(folder, HfApi(endpoint=endpoint).model_info(repo, files_metadata=True))
-        _say(f"{repo}: {checked} files match the hub's checksums")
-        done = export_whisper(
-            str(folder), model_repository, precision=precision, name=name or model_name(repo), origin=repo, progress=_say
+    folder = download(repo, endpoint=endpoint)
+    checked = verify(folder, HfApi(endpoint=endpoint).model_info(repo, files_metadata=True))
+    _say(f"{repo}: {checked} files match the hub's checksums")
+    return export_whisper(
+        str(folder), repository, precision=precision, name=name or model_name(repo), origin=repo, progress=_say
+    )
+
+
+def pull_command(
+    repos: Annotated[list[str], typer.Argument(help="Hugging Face repos, for example openai/whisper-base.en.")],
+    endpoint: Annotated[str | None, typer.Option(help="Another hub, http(s)://HOST.", envvar="HF_ENDPOINT")] = None,
+    model_repository: Repository = DEFAULT_REPOSITORY,
+    precision: Precision = "int8",
+    name: Name = None,
+) -> None:
+    """Download checkpoints (with progress, resumed and checked by the hub's hashes) and export them."""
+    _one_name(repos, name)
+    for repo in repos:
+        try:
+            done = _pulled(repo, endpoint, model_repository, precision, name)
+        except Exception as error:  # the hub client raises its HTTP library's own errors, of which there have been several
+            console.print(Text(f"{repo}: {(str(error) or type(error).__name__).splitlines()[0]}", style="bold red"))
+            raise typer.Exit(1) from None
+        console.print(
+            Text(f"{done} is in {model_repository}; serve it with: voiceforge serve --model {done}", style="green"),
         )
-    except Exception as error:  # the hub client raises its HTTP library's own errors, of which there have been several
-        console.print(Text(f"{repo}: {(str(error) or type(error).__name__).splitlines()[0]}", style="bold red"))
-        raise typer.Exit(1) from None
-    console.print(Text(f"{done} is in {model_repository}; serve it with: voiceforge serve --model {done}", style="green"))
+        console.print(Text(f"or, where a server runs: voiceforge models load {done}", style="green"))
 
 
 def main() -> None:

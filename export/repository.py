@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import export
 from export import manifest, silero, triton_config, whisper
-from export.checkpoint import Checkpoint, open_checkpoint
+from export.checkpoint import FRAMES_PER_SECOND, POLICY, Checkpoint, CheckpointError, open_checkpoint
 from export.engine import confidence
+from export.engine.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 Progress = Callable[[str], None]
@@ -21,8 +22,10 @@ Progress = Callable[[str], None]
 CHECKPOINTS = Path(export.__file__).parent / "nano" / "checkpoint"
 """The checkpoint in the box."""
 
-FULL_WINDOW_S = [30]
 ENGINE_FILES = ("__init__.py", "alignment.py", "confidence.py", "scheduler.py", "scores.py", "vocabulary.py", "windows.py")
+NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
+"""It goes into folder names, Triton's config and URLs."""
+ENCODER_SUFFIX = "_encoder"
 TEMPERATURES = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
 """Whisper's own: where the text at one is doubtful, it is decoded again at the next."""
 
@@ -56,28 +59,29 @@ def _quiet(_: str) -> None:
 def model_name(source: str) -> str:
     """`openai/whisper-base.en` → `base.en`: the name in `model=` and, with `whisper_` before it, in Triton."""
     name = source.rstrip("/").rsplit("/", 1)[-1]
-    return name.removeprefix("whisper-").removeprefix("whisper_").replace(" ", "-")
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name.removeprefix("whisper-").removeprefix("whisper_"))
 
 
-def window_lengths(checkpoint: Checkpoint) -> list[int]:
-    """Window lengths in seconds. Only a checkpoint that says so in `voiceforge.json` tolerates less than 30 s.
+def window_lengths(checkpoint: Checkpoint) -> list[float]:
+    """Window lengths in seconds, ascending. Only a checkpoint that says so in `voiceforge.json` tolerates less than all.
 
-    Official checkpoints repeat themselves on shorter windows without fine-tuning.
+    Official checkpoints repeat themselves on shorter windows without fine-tuning; `bench/context_sweep.py` measures it.
+    Raises `CheckpointError` for lengths that the encoder does not take.
     """
-    return declared(checkpoint).get("windows_s", FULL_WINDOW_S)
+    lengths: list[float] = sorted(checkpoint.policy.get("windows_s") or [checkpoint.window_s])
+    if wrong := [s for s in lengths if not 0 < s <= checkpoint.window_s or s * FRAMES_PER_SECOND % 1]:
+        raise CheckpointError(
+            f"{checkpoint.source}: {POLICY} has windows_s {wrong}; they are multiples of 0.02 s up to {checkpoint.window_s}"
+        )
+    return lengths
 
 
-def declared(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a checkpoint says of itself in `voiceforge.json`: `windows_s`, `temperatures`, `context` (whether it was trained
-    to go on from what was said before). Empty for checkpoints that were not made for us."""
-    path = checkpoint.folder / "voiceforge.json"
-    return json.loads(path.read_text("utf-8")) if path.exists() else {}
-
-
-def is_multilingual(checkpoint: Checkpoint) -> bool:
-    """True when the checkpoint's prompt names a language; `.en` models and `nano` take none."""
-    declared = checkpoint.generation.get("is_multilingual")
-    return bool(declared) if declared is not None else checkpoint.config["vocab_size"] >= 51865
+def vocabulary(checkpoint: Checkpoint) -> Vocabulary:
+    """Raises `CheckpointError` when the tokenizer is not Whisper's."""
+    try:
+        return Vocabulary(checkpoint.tokenizer, checkpoint.generation, multilingual=checkpoint.multilingual)
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint.source}: {error}") from None
 
 
 def export_whisper(
@@ -94,7 +98,10 @@ def export_whisper(
         raise ValueError(f"precision {precision!r} is not one of {', '.join(whisper.PRECISIONS)}")
     checkpoint = open_checkpoint(source)
     name = name or model_name(checkpoint.source)
-    engine, encoder = f"whisper_{name}", f"whisper_{name}_encoder"
+    if not NAME.fullmatch(name) or name.endswith(ENCODER_SUFFIX):
+        raise ValueError(f"{name!r} cannot name a model: letters, digits, '.', '-' and '_', not ending in {ENCODER_SUFFIX}")
+    tokens, windows, policy = vocabulary(checkpoint), window_lengths(checkpoint), checkpoint.policy
+    engine, encoder = f"whisper_{name}", f"whisper_{name}{ENCODER_SUFFIX}"
     dtype = "float16" if precision == "fp16" else "float32"
     idle = idle_s or triton_config.ENGINE_IDLE_S
     repository.mkdir(parents=True, exist_ok=True)
@@ -112,7 +119,7 @@ def export_whisper(
     version = parts[engine] / "1"
     whisper.save(whisper.cross(checkpoint, dtype), version / "cross.onnx", precision)
     whisper.save(whisper.decoder(checkpoint, dtype), version / "decoder.onnx", precision)
-    shutil.copyfile(checkpoint.folder / "tokenizer.json", version / "tokenizer.json")
+    (version / "tokenizer.json").write_text(checkpoint.tokenizer_json, "utf-8")
     if (calibration := checkpoint.folder / confidence.FILE).exists():
         shutil.copyfile(calibration, version / confidence.FILE)
     (version / "generation_config.json").write_text(json.dumps(checkpoint.generation))
@@ -121,14 +128,21 @@ def export_whisper(
     (version / "whisper_engine").mkdir()
     for file in ENGINE_FILES:
         shutil.copyfile(source_folder / file, version / "whisper_engine" / file)
-    windows = window_lengths(checkpoint)
-    parameters: dict[str, str | int] = {
+    origin = origin or checkpoint.source
+    described: dict[str, str | int] = {  # what a front end wants to know before it decodes
+        "source": origin,
+        "precision": precision,
+        "multilingual": "true" if checkpoint.multilingual else "false",
+        "languages": ",".join(tokens.languages),
+        "tasks": ",".join(tokens.tasks),
+        "windows_s": ",".join(f"{s:g}" for s in windows),
+    }
+    parameters = described | {
         "encoder": encoder,
         "encoder_batch": triton_config.ENCODER_BATCH,
-        "windows_s": ",".join(map(str, windows)),
-        "multilingual": "true" if is_multilingual(checkpoint) else "false",
-        "temperatures": ",".join(map(str, declared(checkpoint).get("temperatures", TEMPERATURES))),
-        "context": "true" if declared(checkpoint).get("context", True) else "false",
+        "padding_s": f"{policy.get('padding_s', 0):g}",
+        "temperatures": ",".join(map(str, policy.get("temperatures", TEMPERATURES))),
+        "context": "true" if policy.get("context", True) else "false",
         "max_rows": max_rows,
         "decode_threads": 1,
     }
@@ -140,11 +154,13 @@ def export_whisper(
     facts = {
         "precision": precision,
         "windows_s": windows,
-        "multilingual": is_multilingual(checkpoint),
+        "multilingual": checkpoint.multilingual,
+        "languages": tokens.languages,
+        "tasks": tokens.tasks,
         "kind": "whisper",
+        "path": str(checkpoint.folder.resolve()),
         "exporter": exporter_version(),
     }
-    origin = origin or checkpoint.source
     manifest.record(repository, name, origin, checkpoint.hashes(), [repository / n for n in parts], **facts)
     progress(f"{name}: ready in {repository}")
     return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,7 +37,8 @@ def _model(
 
 
 def _parameters(values: Mapping[str, str | int]) -> str:
-    return "\n".join(f'parameters {{ key: "{k}" value: {{ string_value: "{v}" }} }}' for k, v in values.items())
+    quoted = {k: json.dumps(str(v), ensure_ascii=False) for k, v in values.items()}  # escapes as protobuf's text format does
+    return "\n".join(f'parameters {{ key: "{k}" value: {{ string_value: {v} }} }}' for k, v in quoted.items())
 
 
 # One thread an operator: throughput comes from batches and from models side by side, not from splitting small matrices.

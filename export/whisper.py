@@ -4,7 +4,8 @@
 - cross: hidden states to the keys and values of the decoder's cross-attention, once a window.
 - decoder: n tokens with a key/value cache to logits, the new cache, and the attention of the alignment heads.
 
-Layouts follow `transformers`' modeling_whisper; parity is tested against it.
+Layouts follow `transformers`' modeling_whisper; parity is tested against it. As there, `scale_embedding` of the config has
+no effect.
 """
 
 from __future__ import annotations
@@ -13,11 +14,29 @@ from pathlib import Path
 
 import numpy as np
 
-from export.checkpoint import Checkpoint
+from export.checkpoint import Checkpoint, CheckpointError
 from export.graph import FLOAT, INT16, INT64, Graph
 from export.mel import HOP, N_FFT, dft_matrices, mel_filters
 
 PRECISIONS = ("fp32", "fp16", "int8")
+POSITIONS = 448
+"""Tokens of the decoder's context that the engine counts on: prompt, what was said before, text."""
+
+# transformers' names; those that differ only in how they are computed are one.
+_TANH_GELU = ("gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_accurate")
+ACTIVATIONS = ("gelu", "gelu_python", *_TANH_GELU, "quick_gelu", "relu", "silu", "swish")
+
+
+def activation(g: Graph, x: str, name: str) -> str:
+    """The feed-forward blocks' function, by `activation_function` of the config."""
+    if name == "relu":
+        return g.op("Relu", x)
+    if name in ("silu", "swish"):
+        return g.op("Mul", x, g.op("Sigmoid", x))
+    if name == "quick_gelu":
+        scaled = g.op("Mul", x, g.const(np.asarray(1.702), g.dtype))
+        return g.op("Mul", x, g.op("Sigmoid", scaled))
+    return g.op("Gelu", x, approximate="tanh" if name in _TANH_GELU else "none")
 
 
 def _log_mel(g: Graph, audio: str, n_mels: int) -> str:
@@ -48,6 +67,10 @@ class _Layers:
     def __init__(self, checkpoint: Checkpoint, g: Graph, heads: int) -> None:
         self.c, self.g, self.heads = checkpoint, g, heads
         self.width = checkpoint.config["d_model"] // heads
+        self.activation = checkpoint.config.get("activation_function", "gelu")
+        if self.activation not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise CheckpointError(f"{checkpoint.source}: activation_function {self.activation!r} is not among {known}")
 
     def linear(self, x: str, name: str, scale: float = 1.0) -> str:
         bias = self.c.tensor(f"{name}.bias") * scale if self.c.has(f"{name}.bias") else None
@@ -69,12 +92,12 @@ class _Layers:
 
     def feed_forward(self, x: str, name: str) -> str:
         y = self.norm(x, f"{name}.final_layer_norm")
-        y = self.g.op("Gelu", self.linear(y, f"{name}.fc1"))
+        y = activation(self.g, self.linear(y, f"{name}.fc1"), self.activation)
         return self.g.op("Add", x, self.linear(y, f"{name}.fc2"))
 
 
 def encoder(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
-    """`audio` int16 (B, N), N a multiple of 320 up to 480,000, to `hidden_states` (B, N / 320, d_model)."""
+    """`audio` int16 (B, N), N a multiple of 320 up to the encoder's window, to `hidden_states` (B, N / 320, d_model)."""
     config = checkpoint.config
     g = Graph("whisper_encoder", dtype)
     layers = _Layers(checkpoint, g, config["encoder_attention_heads"])
@@ -83,7 +106,7 @@ def encoder(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
     for name, stride in (("conv1", 1), ("conv2", 2)):
         weight = g.weight(f"{name}.weight", checkpoint.tensor(f"encoder.{name}.weight"))
         bias = g.weight(f"{name}.bias", checkpoint.tensor(f"encoder.{name}.bias"))
-        x = g.op("Gelu", g.op("Conv", x, weight, bias, strides=[stride], pads=[1, 1]))
+        x = g.op("Gelu", g.op("Conv", x, weight, bias, strides=[stride], pads=[1, 1]))  # gelu, whatever the config says
     x = g.op("Transpose", x, perm=[0, 2, 1])
     length = g.op("Slice", g.op("Shape", x), g.const([1]), g.const([2]))
     positions = g.weight("positions", checkpoint.tensor("encoder.embed_positions.weight"))
@@ -140,13 +163,11 @@ def decoder(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
     tokens, positions = (g.input(n, ["batch", "n"], INT64) for n in ("tokens", "positions"))
     self_mask = g.input("self_mask", ["batch", 1, "n", "total"])
     cross_mask = g.input("cross_mask", ["batch", 1, 1, "frames"])
-    table = g.weight("embed_tokens", checkpoint.tensor("decoder.embed_tokens.weight"))
-    x = g.op("Gather", table, tokens)
-    x = g.op(
-        "Add",
-        x,
-        g.op("Gather", g.weight("embed_positions", checkpoint.tensor("decoder.embed_positions.weight")), positions),
-    )
+    embedding, places = checkpoint.tensor("decoder.embed_tokens.weight"), checkpoint.tensor("decoder.embed_positions.weight")
+    if len(places) < POSITIONS:
+        raise CheckpointError(f"{checkpoint.source}: its decoder takes {len(places)} tokens; the engine needs {POSITIONS}")
+    table = g.weight("embed_tokens", embedding)
+    x = g.op("Add", g.op("Gather", table, tokens), g.op("Gather", g.weight("embed_positions", places), positions))
     aligned: list[str] = []
     presents: list[tuple[str, str]] = []
     for i in range(checkpoint.layers[1]):
@@ -171,13 +192,14 @@ def decoder(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
         x = g.op("Add", x, layers.linear(layers.merge(g.op("MatMul", weights, cross_v)), f"{name}.encoder_attn.out_proj"))
         x = layers.feed_forward(x, name)
     x = layers.norm(x, "decoder.layer_norm")
-    logits = g.op("Gemm", g.reshape(x, [-1, config["d_model"]]), table, transB=1)
+    head = table if checkpoint.tied else g.weight("proj_out", checkpoint.tensor("proj_out.weight"))
+    logits = g.op("Gemm", g.reshape(x, [-1, config["d_model"]]), head, transB=1)
     shape = g.op("Concat", g.op("Shape", tokens), g.const([-1]), axis=0)
     logits = g.op("Reshape", logits, shape)
     attention = aligned[0] if len(aligned) == 1 else g.op("Concat", *aligned, axis=1)
     if dtype != "float32":
         logits, attention = (g.op("Cast", v, to=FLOAT) for v in (logits, attention))
-    g.output(logits, "logits", ["batch", "n", config["vocab_size"]], FLOAT)
+    g.output(logits, "logits", ["batch", "n", len(embedding)], FLOAT)
     g.output(attention, "attention", ["batch", len(checkpoint.alignment_heads), "n", "frames"], FLOAT)
     for i, (keys, values) in enumerate(presents):
         g.output(keys, f"present_k_{i}", ["batch", heads, "total", width])

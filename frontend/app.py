@@ -6,19 +6,18 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
-from export import manifest
 from frontend.control.auth import Authenticator
 from frontend.embedded import EmbeddedTriton
 from frontend.inference.health import Health
-from frontend.inference.triton import Patience, TritonEngine
+from frontend.inference.models import ModelInfo
+from frontend.inference.triton import Patience, TritonEngine, triton_names
 from frontend.observability.metrics import Metrics
 from frontend.protocols.deepgram.live import DeepgramAdapter
 from frontend.protocols.native import NativeAdapter
@@ -30,8 +29,6 @@ from frontend.settings import Settings
 
 log = logging.getLogger(__name__)
 
-DEFAULT_WINDOW_S = 30
-
 
 @dataclass
 class Running:
@@ -41,22 +38,22 @@ class Running:
     services: Services
     gateway: Gateway
     triton: EmbeddedTriton | None
+    models: Sequence[ModelInfo]
+    """Loaded at the start."""
     stopped: asyncio.Event
     """Set when a signal asks for the end; leaving the context drains."""
 
 
-def windows(repository: Path) -> Callable[[str], int]:
-    """Longest window of each exported model in seconds, by the repository's manifest; 30 for one it does not know."""
-    models = manifest.read(repository)["models"] if repository.is_dir() else {}
-    longest = {name: max(entry["windows_s"]) for name, entry in models.items() if "windows_s" in entry}
-    return lambda model: longest.get(model, DEFAULT_WINDOW_S)
+async def canary(address: str, *, first: bool) -> Sequence[str]:
+    """A canary through a server on a connection of its own, as the supervisor needs it before anyone else connects.
 
-
-async def canary(address: str) -> None:
-    """A canary through a server on a connection of its own, as the supervisor needs it before anyone else connects."""
-    engine = TritonEngine(address, Patience(call=5.0, outage=0.0))
+    The first one after a start has every model decode. Returns what Triton has loaded, by its own names.
+    """
+    engine = TritonEngine(address, Patience(call=60.0, outage=0.0))  # the supervisor has a limit of its own
     try:
         await engine.canary()
+        await (engine.try_out() if first else engine.canary_encoders())
+        return await engine.loaded()
     finally:
         await engine.close()
 
@@ -78,28 +75,39 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(settings: Settings, default_model: str) -> AsyncGenerator[Running]:
+async def serving(settings: Settings, models: Sequence[str]) -> AsyncGenerator[Running]:
     """Starts Triton (unless it is external) and the front end; leaving the context drains, then stops both.
 
+    `models`: what an embedded Triton loads at first; the first is the default of sessions that name none. An external
+    one has loaded what it has; without `models` its first one is the default.
     Raises `TritonStartError` when the embedded Triton will not start, `EngineUnavailable` when an external one does
     not answer, `OSError` when the port is taken.
     """
     metrics = Metrics()
     triton: EmbeddedTriton | None = None
     if settings.triton is None:
-        triton = EmbeddedTriton(settings.model_repository.resolve(), canary)
+        triton = EmbeddedTriton(settings.model_repository.resolve(), canary, models=triton_names(models))
         await triton.start()
         metrics.engine_restarts.set_function(lambda: triton.restarts)
     engine = TritonEngine(triton.address if triton else settings.triton or "")
+    watch: asyncio.Task[None] | None = None
     try:
-        found = await engine.models()
-        if default_model not in found:
-            raise ValueError(f"Triton has no model whisper_{default_model}; it has {', '.join(found) or 'none'}")
-        services = Services(engine, metrics, settings, default_model, windows(settings.model_repository), frozenset(found))
+        infos = await engine.models()
+        found = [info.name for info in infos]
+        if absent := [name for name in models if name not in found]:
+            raise ValueError(f"Triton has no model {', '.join(absent)}; it has {', '.join(found) or 'none'}")
+        if not found:
+            raise ValueError("Triton has no model loaded; export one into its repository and load it")
+        watch = asyncio.create_task(engine.watch(), name="models")
+        default = next(iter(models), found[0])
+        services = Services(engine, metrics, settings, default)
         gateway = Gateway(services, Authenticator(settings.keys), [NativeAdapter(), DeepgramAdapter()])
-        async with listening(settings, services, gateway, triton) as running:
+        async with listening(settings, services, gateway, triton, infos) as running:
             yield running
     finally:
+        if watch:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
         await engine.close()
         if triton:
             await triton.stop()
@@ -107,7 +115,7 @@ async def serving(settings: Settings, default_model: str) -> AsyncGenerator[Runn
 
 @asynccontextmanager
 async def listening(
-    settings: Settings, services: Services, gateway: Gateway, triton: EmbeddedTriton | None
+    settings: Settings, services: Services, gateway: Gateway, triton: EmbeddedTriton | None, models: Sequence[ModelInfo] = ()
 ) -> AsyncGenerator[Running]:
     """The front end over whatever engine the services have; leaving the context drains."""
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -132,7 +140,7 @@ async def listening(
     try:
         while not server.started and not serve.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.01)
-        yield Running(url, services, gateway, triton, stopped)
+        yield Running(url, services, gateway, triton, models, stopped)
     finally:
         await gateway.drain(settings.drain_s)
         server.should_exit = True

@@ -16,8 +16,6 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from export import manifest
-from export.cli import export_command, pull_command
 from frontend import doctor as checks
 from frontend.app import Running, serving
 from frontend.batch.client import TranscriptionFailed
@@ -25,16 +23,19 @@ from frontend.batch.client import transcribe as stream_file
 from frontend.batch.files import UnreadableAudio, read_audio
 from frontend.batch.subtitles import FORMATS
 from frontend.embedded import TritonStartError
+from frontend.models import models_app
 from frontend.observability import logs
-from frontend.provision import IN_THE_BOX, REAL_WHISPER, provision
+from frontend.provision import AUTO, provision
 from frontend.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Self-hosted, real-time speech-to-text.")
-models_app = typer.Typer(no_args_is_help=True, help="Checkpoints and the model repository.")
 app.add_typer(models_app, name="models")
 console = Console(stderr=True)
 
 Model = Annotated[str | None, typer.Option(help="auto, a model's name, a checkpoint folder, or a Hugging Face repo.")]
+Models = Annotated[
+    list[str] | None, typer.Option(help="As often as you like; the first is the default of sessions that name none.")
+]
 Triton = Annotated[str | None, typer.Option(help="HOST:PORT of an external Triton's gRPC, instead of the embedded one.")]
 
 
@@ -55,11 +56,11 @@ def _notice(message: str) -> None:
     console.print(Panel(message, title="Serving the checkpoint in the box", style="bold yellow"))
 
 
-def _prepare(settings: Settings) -> str:
-    """The model to serve, exported if need be."""
+def _prepare(settings: Settings) -> list[str]:
+    """The models to serve, exported if need be; empty: whatever an external Triton has."""
     if settings.triton is None:
         return provision(settings, _progress, _notice)
-    return settings.model if settings.model != "auto" else IN_THE_BOX
+    return [name for name in settings.model if name != AUTO]
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -78,7 +79,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for a free one.")] = None,
-    model: Model = None,
+    model: Models = None,
     triton: Triton = None,
     model_repository: Annotated[Path | None, typer.Option(help="Triton's model repository.")] = None,
     json_logs: Annotated[bool, typer.Option(help="Log JSON lines.")] = False,
@@ -88,27 +89,28 @@ def serve(
     logs.configure(json_lines=json_logs, verbose=verbose)
     settings = _settings(host=host, port=port, model=model, triton=triton, model_repository=model_repository)
     try:
-        name = _prepare(settings)
+        names = _prepare(settings)
     except Exception as error:
-        raise _fail(f"cannot prepare model {settings.model!r}: {error}") from None
+        raise _fail(f"cannot prepare {', '.join(settings.model)}: {error}") from None
 
     async def work() -> None:
         console.print(Text("  starting Triton", style="dim"))
-        async with serving(settings, name) as running:
-            _say_where(running, settings, name)
+        async with serving(settings, names) as running:
+            _say_where(running, settings)
             await running.stopped.wait()
             console.print(Text("draining: running sessions get their finals", style="dim"))
 
     _run(work())
 
 
-def _say_where(running: Running, settings: Settings, name: str) -> None:
+def _say_where(running: Running, settings: Settings) -> None:
     ws = running.url.replace("http", "ws", 1)
     lines = Table.grid(padding=(0, 2))
     lines.add_row("page", f"{running.url}/", style="bold")
     lines.add_row("stream", f"{ws}/ws/v1/transcribe")
     lines.add_row("health", f"{running.url}/readyz   {running.url}/metrics")
-    lines.add_row("model", name)
+    others = [i.name for i in running.models if i.name != running.services.default_model]
+    lines.add_row("models" if others else "model", ", ".join([running.services.default_model, *others]))
     lines.add_row("Triton", settings.triton or f"embedded, gRPC {running.triton.address if running.triton else ''}")
     if not settings.keys:
         lines.add_row("access", "clients on this machine only; set VOICEFORGE_API_KEYS to serve others")
@@ -145,7 +147,7 @@ def transcribe(
 
     async def work() -> None:
         nonlocal failed
-        settings = _settings(model=model, port=0, max_session_s=24 * 3600.0)
+        settings = _settings(model=[model] if model else None, port=0, max_session_s=24 * 3600.0)
         options: dict[str, str | int] = {"language": language}
         if model and server:
             options["model"] = model
@@ -195,25 +197,6 @@ async def _one_file(
 
         await stream_file(url, audio, rate, on_message=on_message, realtime=realtime, api_key=api_key, **options)
     return finals
-
-
-@models_app.command("list")
-def models_list(model_repository: Annotated[Path | None, typer.Option()] = None) -> None:
-    """What the model repository holds."""
-    repository = _settings(model_repository=model_repository).model_repository
-    table = Table("name", "source", "precision", "windows", "state")
-    for name, entry in manifest.read(repository)["models"].items():
-        windows = ", ".join(map(str, entry.get("windows_s", [])))
-        state = "changed on disk" if manifest.changed(repository, name) else "ok"
-        table.add_row(name, entry["source"], entry.get("precision", ""), f"{windows} s" if windows else "", state)
-    Console().print(
-        table if table.row_count else f"{repository} holds no models yet; `voiceforge serve` exports what it needs"
-    )
-    Console().print(f"[dim]in the box: {IN_THE_BOX}; from the hub, for example: {REAL_WHISPER}")
-
-
-models_app.command("pull")(pull_command)
-models_app.command("export")(export_command)
 
 
 @app.command()

@@ -14,6 +14,9 @@ VoiceForgeError
 ├── UnknownModel          UNKNOWN_MODEL           1008  404   `model=` names none that is loaded
 ├── UnusableUrl           UNUSABLE_URL            1008  400   a URL that is none, is not public, or gives no recording
 ├── CallbackFailed        CALLBACK_FAILED         1011  502   results could not be delivered to `callback`
+│   └── ModelGone         UNKNOWN_MODEL           1008  404   fatal: the model of a running session was unloaded
+├── UnknownLanguage       UNKNOWN_LANGUAGE        1008  400   `language=` names none that the model knows
+├── UnsupportedTask       UNSUPPORTED_TASK        1008  400   the model cannot translate
 ├── EngineUnavailable     ENGINE_UNAVAILABLE      1013  503   retryable; Triton does not answer
 └── EngineRejected        ENGINE_REJECTED         1011  500   Triton refused a request: a defect, ours or the model's
 """
@@ -84,6 +87,18 @@ class UnusableUrl(VoiceForgeError):
 
 class CallbackFailed(VoiceForgeError):
     code, close_code, status = "CALLBACK_FAILED", 1011, 502
+
+
+class ModelGone(UnknownModel):
+    fatal = True
+
+
+class UnknownLanguage(VoiceForgeError):
+    code, close_code, status, fatal = "UNKNOWN_LANGUAGE", 1008, 400, False
+
+
+class UnsupportedTask(VoiceForgeError):
+    code, close_code, status, fatal = "UNSUPPORTED_TASK", 1008, 400, False
 
 
 class EngineUnavailable(VoiceForgeError):

@@ -21,8 +21,9 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     api_keys: Annotated[list[SecretStr], NoDecode] = []
     """Comma-separated in the environment. None: only loopback clients are served."""
-    model: str = "auto"
-    """`auto`: a cached or downloadable base.en, else the checkpoint in the box; or a name, a folder, a hub repo."""
+    model: Annotated[list[str], NoDecode, Field(min_length=1)] = ["auto"]
+    """Comma-separated in the environment; the first is the default of sessions that name none. `auto`: a cached or
+    downloadable base.en, else the checkpoint in the box; or a name, a folder, a hub repo."""
     model_aliases: dict[str, str] = dict.fromkeys(FOREIGN_MODELS, "")
     """Model names of other services to ours, as shell patterns, the first that fits; "" is the server's model. A loaded
     model keeps its own name. As JSON in the environment."""
@@ -61,10 +62,10 @@ class Settings(BaseSettings):
     drain_s: float = 20.0
     """After SIGTERM, how long running sessions may take to get their finals."""
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "model", mode="before")
     @classmethod
-    def _split_keys(cls, value: object) -> object:
-        """pydantic reads lists from the environment as JSON; keys are easier to set with commas."""
+    def _split(cls, value: object) -> object:
+        """pydantic reads lists from the environment as JSON; commas are easier to set."""
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @property

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +68,13 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Server:
     """`voiceforge serve` as a process of its own."""
 
-    def __init__(self, repository: Path, log: Path, **environment: str) -> None:
+    def __init__(self, repository: Path, log: Path, *, models: Sequence[str] = ("nano",), **environment: str) -> None:
         self.port = free_ports(1)[0]
         self.http = f"http://127.0.0.1:{self.port}"
         self.ws = f"ws://127.0.0.1:{self.port}/ws/v1/transcribe"
         self.log = log
-        command = [sys.executable, "-m", "frontend", "serve", "--model", "nano", "--port", str(self.port)]
+        command = [sys.executable, "-m", "frontend", "serve", "--port", str(self.port)]
+        command += [word for model in models for word in ("--model", model)]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("VOICEFORGE_")} | {
             "VOICEFORGE_MODEL_REPOSITORY": str(repository),
             **{f"VOICEFORGE_{k.upper()}": v for k, v in environment.items()},

@@ -60,6 +60,7 @@ class TritonPythonModel:
             providers.insert(0, "CUDAExecutionProvider")
         self.encoder, self.encoder_batch = options["encoder"], int(options["encoder_batch"])
         self.buckets = [round(float(s) * RATE) for s in options["windows_s"].split(",")]
+        self.padding = round(float(options.get("padding_s", 0)) * RATE)
         generation = json.loads((folder / "generation_config.json").read_text("utf-8"))
         self.vocabulary = Vocabulary(folder / "tokenizer.json", generation, multilingual=options["multilingual"] == "true")
         graphs = sessions(folder, providers, threads=int(options.get("decode_threads", 1)))
@@ -81,6 +82,7 @@ class TritonPythonModel:
             )
         }
         self.metrics = {name: family.Metric(labels=label) for name, family in self.families.items()}
+        self.reported = {"decode_steps": 0, "decode_row_steps": 0}  # Triton keeps a counter when the model is loaded anew
 
     def finalize(self) -> None:
         self.scheduler.stop()
@@ -119,7 +121,7 @@ class TritonPythonModel:
         if stream.n_samples == 0:
             self._answer(sender, Hypothesis([], [], "", 0.0), 0, 0.0)
             return
-        window = stream.window(self.buckets)
+        window = stream.window(self.buckets, self.padding)
         windows.setdefault(len(window), []).append((request, sender, stream, window, command == FINAL))
 
     def _encode(self, group: list[tuple[Any, Any, Stream, np.ndarray, bool]]) -> None:
@@ -173,8 +175,8 @@ class TritonPythonModel:
 
     def _prefix(self, request: Any) -> list[int]:
         tokens = _numbers(request, "prefix")
-        if any(not 0 <= t < self.vocabulary.eot for t in tokens):
-            raise ValueError(f"prefix holds what is no text token; they are 0 to {self.vocabulary.eot - 1}")
+        if not all(map(self.vocabulary.is_text, tokens)):
+            raise ValueError(f"prefix holds what is no text token; most are 0 to {self.vocabulary.eot - 1}")
         return tokens
 
     def _answer(self, sender: Any, h: Hypothesis, n_samples: int, encode_ms: float) -> None:
@@ -211,4 +213,5 @@ class TritonPythonModel:
             ("decode_steps", self.scheduler.n_steps),
             ("decode_row_steps", self.scheduler.n_rows_stepped),
         ):
-            self.metrics[name].increment(value - self.metrics[name].value())
+            self.metrics[name].increment(value - self.reported[name])
+            self.reported[name] = value

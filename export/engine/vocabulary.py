@@ -35,8 +35,9 @@ class Word:
 class Vocabulary:
     """Special ids by name, so that any checkpoint's own numbering works."""
 
-    def __init__(self, tokenizer_file: Path, generation: dict[str, Any], *, multilingual: bool) -> None:
-        self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    def __init__(self, tokenizer: Path | Tokenizer, generation: dict[str, Any], *, multilingual: bool) -> None:
+        """`generation` is the checkpoint's `generation_config.json`."""
+        self._tokenizer = Tokenizer.from_file(str(tokenizer)) if isinstance(tokenizer, Path) else tokenizer
         self.multilingual = multilingual
         self.eot = self._id("<|endoftext|>")
         self.sot = self._id("<|startoftranscript|>")
@@ -44,12 +45,18 @@ class Vocabulary:
         self.no_speech = next(
             (i for t in ("<|nospeech|>", "<|nocaptions|>") if (i := self._tokenizer.token_to_id(t)) is not None), None
         )
-        self.size = self._tokenizer.get_vocab_size()
-        suppressed = {i for i in generation.get("suppress_tokens") or [] if i >= 0}
-        suppressed |= set(range(self.eot + 1, self.size))  # specials and timestamps: we decode plain text
-        self._suppressed = np.array(sorted(suppressed), np.int64)
-        begin = generation.get("begin_suppress_tokens") or [self._tokenizer.encode(" ", add_special_tokens=False).ids[0]]
-        self._begin = np.array(sorted({*begin} - {self.eot}), np.int64)
+        ids = set(self._tokenizer.get_vocab().values())
+        self.size = max(ids) + 1
+        added = self._tokenizer.get_added_tokens_decoder()
+        special = {i for i, t in added.items() if t.special or (t.content.startswith("<|") and t.content.endswith("|>"))}
+        self._is_text = np.zeros(self.size, bool)  # fine-tunes add words of theirs after the special tokens
+        self._is_text[list(ids - special)] = True
+        suppressed = ~self._is_text  # specials and timestamps: we decode plain text
+        suppressed[[i for i in generation.get("suppress_tokens") or [] if 0 <= i < self.size]] = True
+        suppressed[self.eot] = False
+        self._suppressed = np.flatnonzero(suppressed)
+        blank = self._tokenizer.encode(" ", add_special_tokens=False).ids[:1]  # Whisper's own rule
+        self._begin = np.array(sorted({*(generation.get("begin_suppress_tokens", blank) or [])} - {self.eot}), np.int64)
 
     def _id(self, token: str) -> int:
         found = self._tokenizer.token_to_id(token)
@@ -57,9 +64,20 @@ class Vocabulary:
             raise ValueError(f"the tokenizer has no {token}; is it Whisper's?")
         return found
 
+    def is_text(self, token: int) -> bool:
+        """Whether a token stands for text, rather than for a language, a task, a time or nothing."""
+        return 0 <= token < self.size and bool(self._is_text[token])
+
+    @property
+    def tasks(self) -> list[str]:
+        known = [t for t in ("transcribe", "translate") if self._tokenizer.token_to_id(f"<|{t}|>") is not None]
+        return known if self.multilingual else ["transcribe"]
+
     @property
     def languages(self) -> list[str]:
-        """Codes between the start token and the task tokens."""
+        """Codes between the start token and the task tokens: 99, or 100 with yue. `.en` models have those tokens too."""
+        if not self.multilingual:
+            return ["en"]
         last = self._tokenizer.token_to_id("<|translate|>") or self.sot + 1
         tokens = [self._tokenizer.id_to_token(i) for i in range(self.sot + 1, last)]
         return [t[2:-2] for t in tokens if t]
@@ -90,12 +108,12 @@ class Vocabulary:
 
     def begins_word(self, token: int) -> bool:
         """Whether a token starts with a space, as the first of a word does where words are spaced."""
-        return token < self.eot and (self._tokenizer.id_to_token(token) or "").startswith("Ġ")  # byte-level BPE's space
+        return self.is_text(token) and (self._tokenizer.id_to_token(token) or "").startswith(("Ġ", " "))  # Ġ is BPE's space
 
     @cached_property
     def _continuing(self) -> npt.NDArray[np.int64]:
         """Text tokens that go on with the word before them."""
-        return np.array([t for t in range(self.eot) if not self.begins_word(t)], np.int64)
+        return np.array([t for t in np.flatnonzero(self._is_text) if not self.begins_word(int(t))], np.int64)
 
     def suppress(self, logits: Float, *, first: bool, new_word: bool = False) -> Float:
         """Sets what may not come next to -inf, in place; `logits` (vocab,). The first token may end the text at once.
@@ -111,7 +129,7 @@ class Vocabulary:
         return logits
 
     def text(self, tokens: Sequence[int]) -> str:
-        return self._tokenizer.decode([t for t in tokens if t < self.eot], skip_special_tokens=True)
+        return self._tokenizer.decode([t for t in tokens if self.is_text(t)], skip_special_tokens=True)
 
     def words(self, tokens: Sequence[int], language: str = "en") -> list[Word]:
         """Splits text tokens into words, punctuation with the word it touches."""

@@ -12,6 +12,11 @@ RATE = 16_000
 Pcm = npt.NDArray[np.int16]
 
 
+def window_length(n_samples: int, buckets: Sequence[int], padding: int = 0) -> int:
+    """The smallest bucket that holds the audio and `padding` zeros, or the last one, which need not hold the zeros."""
+    return next((b for b in buckets if b >= n_samples + padding), buckets[-1])
+
+
 class WindowFull(ValueError):
     """More audio than a window holds was sent without a final or reset."""
 
@@ -36,9 +41,9 @@ class Stream:
             self.audio.append(audio)
             self.n_samples += len(audio)
 
-    def window(self, buckets: Sequence[int]) -> Pcm:
-        """The audio, padded with zeros to the smallest bucket that holds it; int16 (bucket,)."""
-        size = next((b for b in buckets if b >= self.n_samples), buckets[-1])
+    def window(self, buckets: Sequence[int], padding: int = 0) -> Pcm:
+        """The audio, padded to the smallest bucket that holds it and `padding` zeros, or the last one; int16 (bucket,)."""
+        size = window_length(self.n_samples, buckets, padding)
         out = np.zeros(size, np.int16)
         position = 0
         for chunk in self.audio:

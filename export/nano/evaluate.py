@@ -23,9 +23,8 @@ from whisper_normalizer.english import EnglishTextNormalizer
 from export import whisper
 from export.checkpoint import open_checkpoint
 from export.engine.scheduler import Hypothesis, Job, Scheduler, run, sessions
-from export.engine.vocabulary import Vocabulary
 from export.nano import corpus
-from export.repository import is_multilingual, window_lengths
+from export.repository import vocabulary, window_lengths
 
 RATE = 16_000
 NORMALISER = "whisper-normalizer EnglishTextNormalizer"
@@ -59,13 +58,9 @@ class Recogniser:
         options.intra_op_num_threads = threads
         self._encoder = ort.InferenceSession(str(folder / "encoder.onnx"), options, providers=["CPUExecutionProvider"])
         graphs = sessions(folder, ["CPUExecutionProvider"], threads)
-        self.vocabulary = Vocabulary(
-            folder.joinpath(checkpoint.folder, "tokenizer.json"),
-            checkpoint.generation,
-            multilingual=is_multilingual(checkpoint),
-        )
+        self.vocabulary = vocabulary(checkpoint)
         self._scheduler = Scheduler(graphs["cross"], graphs["decoder"], self.vocabulary)
-        self.windows = [s * RATE for s in window_lengths(checkpoint)]
+        self.windows = [round(s * RATE) for s in window_lengths(checkpoint)]
 
     def close(self) -> None:
         self._scheduler.stop()

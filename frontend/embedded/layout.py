@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import socket
@@ -102,3 +103,35 @@ def clean_shared_memory(owner: int | None = None) -> int:
             path.unlink(missing_ok=True)
             removed += 1
     return removed
+
+
+def models_in(repository: Path) -> list[str]:
+    """Triton's names of the models that a repository holds."""
+    return sorted(p.name for p in repository.iterdir() if (p / "config.pbtxt").exists()) if repository.is_dir() else []
+
+
+ANNOUNCEMENT = ".serving-"
+
+
+def announce(repository: Path, address: str) -> Path | None:
+    """Leaves word in the repository of where it is served, for the command line; None where nothing can be written."""
+    path = repository / f"{ANNOUNCEMENT}{os.getpid()}-{address.rsplit(':', 1)[-1]}.json"
+    part = path.with_suffix(".part")
+    try:
+        part.write_text(json.dumps({"pid": os.getpid(), "grpc": address}), "utf-8")
+        part.replace(path)
+    except OSError:
+        return None
+    return path
+
+
+def announced(repository: Path) -> list[str]:
+    """gRPC addresses of the embedded servers over a repository, by what living front ends have announced."""
+    found: list[str] = []
+    for path in sorted(repository.glob(f"{ANNOUNCEMENT}*.json")):
+        content = json.loads(path.read_text("utf-8"))
+        if Path(f"/proc/{content['pid']}").exists():
+            found.append(content["grpc"])
+        else:
+            path.unlink(missing_ok=True)
+    return found

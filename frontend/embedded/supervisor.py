@@ -11,27 +11,40 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
 from frontend.embedded.layout import (
     SHM_PREFIX,
     TritonStartError,
+    announce,
     clean_shared_memory,
     environment,
     find_wheel,
     free_ports,
+    models_in,
     prepare_backends,
 )
 
 log = logging.getLogger(__name__)
 
-Canary = Callable[[str], Awaitable[None]]
-"""Runs an inference through every model at an address; raises when one does not answer."""
+
+class Canary(Protocol):
+    """Asks every model at an address; raises when one does not answer. Returns what Triton has loaded, by its own names.
+
+    `first`: the server was started just now, and nobody waits for an answer yet.
+    """
+
+    def __call__(self, address: str, *, first: bool) -> Awaitable[Sequence[str]]: ...
+
+
+SUSPECTED_S = 5.0
+"""For the canary when a process is missing: a model was unloaded, or the canary will hang on it."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +63,18 @@ class Timing:
 class EmbeddedTriton:
     """One server process over one model repository, on 127.0.0.1.
 
-    `address` (gRPC) stays the same over restarts, so clients only reconnect. `restarts` counts them.
+    `address` (gRPC) stays the same over restarts, so clients only reconnect. `restarts` counts them. Models come and go
+    through Triton's model control; a restart loads those that the last canary found.
     """
 
     def __init__(
-        self, repository: Path, canary: Canary, *, ports: tuple[int, int, int] | None = None, timing: Timing = Timing()
-    ) -> None:
+        self, repository: Path, canary: Canary, *, models: Sequence[str] | None = None,
+        ports: tuple[int, int, int] | None = None, timing: Timing = Timing(),
+    ) -> None:  # fmt: skip
+        """`models` are Triton's names of those to load at first; None: all that the repository holds."""
         self._repository, self._canary, self._timing = repository, canary, timing
+        self._models = models
+        self._announcement: Path | None = None
         self._fixed_ports = ports is not None
         self._ports = ports or (0, 0, 0)
         self._output: deque[str] = deque(maxlen=400)
@@ -106,9 +124,12 @@ class EmbeddedTriton:
         except BaseException:
             await self.stop()
             raise
+        self._announcement = announce(self._repository, self.address)
         self._watch = asyncio.create_task(self._supervise(), name="triton-supervisor")
 
     async def stop(self) -> None:
+        if self._announcement:
+            self._announcement.unlink(missing_ok=True)
         if self._watch:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
@@ -119,9 +140,12 @@ class EmbeddedTriton:
     def _command(self) -> list[str]:
         http, grpc, metrics = self._ports
         local = "127.0.0.1"
+        there = models_in(self._repository)
+        models = there if self._models is None else [m for m in self._models if m in there]
         return [
             sys.executable, str(Path(__file__).with_name("launch.py")), str(os.getpid()), str(self._wheel.server),
             f"--model-repository={self._repository}", f"--backend-directory={self._backends}",
+            "--model-control-mode=explicit", *(f"--load-model={m}" for m in models),
             f"--http-address={local}", f"--http-port={http}", "--http-thread-count=1",
             f"--grpc-address={local}", f"--grpc-port={grpc}", "--grpc-infer-allocation-pool-size=64",
             f"--metrics-address={local}", f"--metrics-port={metrics}", "--metrics-config=summary_latencies=true",
@@ -148,8 +172,7 @@ class EmbeddedTriton:
                 await asyncio.gather(*self._readers)
                 raise TritonStartError(f"tritonserver ended with status {self._process.returncode}:\n{self._reason()}")
             try:
-                async with asyncio.timeout(self._timing.canary):
-                    await self._canary(self.address)
+                await self._check(self._timing.start, first=True)
                 break
             except Exception as error:
                 if time.monotonic() > deadline:
@@ -158,6 +181,13 @@ class EmbeddedTriton:
                     ) from error
                 await asyncio.sleep(0.1)
         self._healthy.set()
+
+    async def _check(self, timeout_s: float, *, first: bool) -> None:
+        """A canary; what it found loaded is what a restart loads. Raises when a model does not answer, or has no process."""
+        async with asyncio.timeout(timeout_s):
+            self._models = await self._canary(self.address, first=first)
+        if not self._stubs_alive():
+            raise ProcessLookupError("a model's process is gone")
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout
@@ -196,8 +226,8 @@ class EmbeddedTriton:
             died = await self._wait_for_trouble()
             if not died:
                 try:
-                    async with asyncio.timeout(self._timing.canary):
-                        await self._canary(self.address)
+                    limit = self._timing.canary if self._stubs_alive() else min(self._timing.canary, SUSPECTED_S)
+                    await self._check(limit, first=False)
                     failures, backoff = 0, self._timing.backoff
                     continue
                 except Exception as error:
@@ -243,8 +273,7 @@ class EmbeddedTriton:
         """False when a Python stub of the server has died: Triton does not restart it and goes on saying ready."""
         if self._process is None:
             return False
-        expected = sum((p / "config.pbtxt").exists() for p in self._repository.iterdir())
-        return len(_family(self._process)) >= 1 + expected
+        return len(_family(self._process)) >= 1 + len(self._models or ())
 
 
 def _family(launcher: asyncio.subprocess.Process | None) -> list[psutil.Process]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from frontend.inference.models import ModelInfo
 from frontend.speech.events import Hypothesis, RunAsr
 
 Pcm = npt.NDArray[np.int16]
@@ -43,15 +45,35 @@ class Engine(Protocol):
     def asr_stream(self, model: str, language: str, *, task: str = "transcribe", alternatives: int = 0) -> AsrStream:
         """`language`: a code, or `auto`; `task`: transcribe or translate; `alternatives` for each word of low confidence.
 
-        Raises `UnknownModel` when the engine has no such model."""
+        Raises `UnknownModel`, `UnknownLanguage` or `UnsupportedTask` for what the engine or the model does not have.
+        """
         ...
 
-    async def models(self) -> list[str]:
-        """Names that `model=` takes."""
+    def model(self, name: str) -> ModelInfo:
+        """What is known of a model; raises `UnknownModel` when it is not loaded."""
+        ...
+
+    async def models(self) -> list[ModelInfo]:
+        """The models that are loaded, those that `model=` takes."""
+        ...
+
+    async def repository(self) -> dict[str, bool]:
+        """The models that could be loaded, by name, and whether each is."""
+        ...
+
+    async def load(self, model: str, progress: Callable[[str], None] = ...) -> ModelInfo:
+        """Loads a model of the repository, anew when it is loaded already; `progress` is told each step.
+
+        Raises `UnknownModel` when the repository holds none of that name, `EngineRejected` when it cannot be loaded.
+        """
+        ...
+
+    async def unload(self, model: str, progress: Callable[[str], None] = ...) -> None:
+        """New sessions are refused at once; what was asked of the model is answered first. Raises `UnknownModel`."""
         ...
 
     async def canary(self) -> None:
-        """An inference through every model; raises when one does not answer."""
+        """Asks every model something cheap; raises when one does not answer."""
         ...
 
     async def close(self) -> None: ...

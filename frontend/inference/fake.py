@@ -9,9 +9,11 @@ import numpy as np
 
 from frontend.errors import EngineUnavailable, UnknownModel
 from frontend.inference.base import Pcm
+from frontend.inference.models import ModelInfo
 from frontend.speech.events import Decode, Hypothesis, RunAsr, Word
 from frontend.speech.vad_gate import FRAME
 
+TASKS = ("transcribe", "translate")
 Script = Callable[[RunAsr, Pcm], str]
 
 
@@ -21,10 +23,11 @@ def describe(request: RunAsr, audio: Pcm) -> str:
 
 
 class FakeEngine:
-    """`delay` seconds an answer; while `away` is set every call fails as if Triton were down."""
+    """Knows every language. `delay` seconds an answer; while `away` is set every call fails as if Triton were down."""
 
     def __init__(self, script: Script = describe, *, delay: float = 0.0, models: tuple[str, ...] = ("nano",)) -> None:
-        self.script, self.delay, self._models = script, delay, list(models)
+        self.script, self.delay, self._known = script, delay, {name: ModelInfo(name, True, (), TASKS) for name in models}
+        self._models = dict(self._known)
         self.away = False
         self.decoded: list[RunAsr] = []
         self.open_streams = 0
@@ -34,13 +37,34 @@ class FakeEngine:
         return FakeVadStream(self)
 
     def asr_stream(self, model: str, language: str, *, task: str = "transcribe", alternatives: int = 0) -> FakeAsrStream:
-        if model not in self._models:
-            raise UnknownModel(f"model {model!r} is not loaded; there is {', '.join(self._models)}")
+        info = self.model(model)
+        info.check_task(task)
+        info.language(language)
         self.open_streams += 1
         return FakeAsrStream(self)
 
-    async def models(self) -> list[str]:
-        return self._models
+    def model(self, name: str) -> ModelInfo:
+        if name not in self._models:
+            raise UnknownModel(f"model {name!r} is not loaded; there is {', '.join(self._models)}")
+        return self._models[name]
+
+    async def models(self) -> list[ModelInfo]:
+        return list(self._models.values())
+
+    async def repository(self) -> dict[str, bool]:
+        return {name: name in self._models for name in self._known}
+
+    async def load(self, model: str, progress: Callable[[str], None] = lambda _: None) -> ModelInfo:
+        if model not in self._known:
+            raise UnknownModel(f"the repository holds no model {model!r}; it holds {', '.join(self._known)}")
+        progress(f"loading {model}")
+        self._models[model] = self._known[model]
+        return self._models[model]
+
+    async def unload(self, model: str, progress: Callable[[str], None] = lambda _: None) -> None:
+        self.model(model)
+        progress(f"unloading {model}")
+        del self._models[model]
 
     async def canary(self) -> None:
         if self.away:

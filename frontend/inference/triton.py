@@ -22,8 +22,9 @@ import numpy.typing as npt
 import tritonclient.grpc.aio as grpc_client
 from tritonclient.utils import InferenceServerException
 
-from frontend.errors import EngineRejected, EngineUnavailable, UnknownModel
+from frontend.errors import EngineRejected, EngineUnavailable, ModelGone, UnknownModel, VoiceForgeError
 from frontend.inference.base import Pcm
+from frontend.inference.models import ModelInfo
 from frontend.speech.events import Alternative, Decode, Hypothesis, RunAsr, Timings, Word
 from frontend.speech.vad_gate import FRAME
 
@@ -32,16 +33,26 @@ T = TypeVar("T")
 Tensors = dict[str, npt.NDArray[Any]]
 
 VAD_MODEL = "silero_vad"
-ASR_PREFIX = "whisper_"
+ASR_PREFIX, ENCODER_SUFFIX = "whisper_", "_encoder"
+READY = "READY"
+ENCODER_FRAME = 320  # samples
+TASKS = ("transcribe", "translate")
 _BROKEN_SEQUENCE = ("must specify the START flag", "send START first", "was not found", "is not healthy")
 _AWAY = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN")
 
 
+def triton_names(models: Sequence[str]) -> list[str]:
+    """What Triton has to load for these models to be served."""
+    return [VAD_MODEL, *(f"{ASR_PREFIX}{m}{suffix}" for m in models for suffix in (ENCODER_SUFFIX, ""))]
+
+
 @dataclass(frozen=True)
 class Patience:
-    """Seconds. `call` bounds one request; `outage` how long finals and the VAD wait for an engine that is away."""
+    """Seconds. `call` bounds one request, `load` that of loading a model; `outage` how long finals and the VAD wait for an
+    engine that is away."""
 
     call: float = 30.0
+    load: float = 600.0
     outage: float = 60.0
     retry: float = 0.1
     longest_retry: float = 1.0
@@ -64,7 +75,9 @@ class TritonEngine:
             ],
         )
         self._ids = itertools.count(secrets.randbits(62) | 1)
-        self._models: list[str] = []
+        self._infos: dict[str, ModelInfo] | None = None
+        self._unloaded: list[str] = []
+        self._control = asyncio.Lock()
 
     def next_id(self) -> int:
         """A correlation id that no other front end is likely to use."""
@@ -74,28 +87,157 @@ class TritonEngine:
         return TritonVadStream(self)
 
     def asr_stream(self, model: str, language: str, *, task: str = "transcribe", alternatives: int = 0) -> TritonAsrStream:
-        if self._models and model not in self._models:
-            raise UnknownModel(f"model {model!r} is not loaded; there is {', '.join(self._models)}")
-        return TritonAsrStream(self, f"{ASR_PREFIX}{model}", language, task, alternatives)
+        info = self.model(model)
+        info.check_task(task)
+        return TritonAsrStream(self, f"{ASR_PREFIX}{model}", info.language(language), task, alternatives)
 
-    async def models(self) -> list[str]:
+    # --- models ---------------------------------------------------------------------------------------------------
+
+    def model(self, name: str) -> ModelInfo:
+        """What the last look at Triton said of a model; raises `UnknownModel` when it was not loaded."""
+        if self._infos is None:  # nobody has looked yet: let Triton decide
+            return ModelInfo(name, True, (), TASKS)
+        if name not in self._infos:
+            raise UnknownModel(self._not_loaded(name))
+        return self._infos[name]
+
+    def _not_loaded(self, name: str) -> str:
+        there = f"there is {', '.join(self._infos or ()) or 'none'}"
+        if name in self._unloaded:
+            return f"model {name!r} is in the repository but not loaded (voiceforge models load {name}); {there}"
+        return f"model {name!r} is not loaded; {there}"
+
+    async def models(self) -> list[ModelInfo]:
+        """The models that are loaded, by name. Raises `EngineUnavailable`."""
+        states = await self._states()
+        loaded = [n for n, state in states.items() if state == READY and states.get(f"{n}{ENCODER_SUFFIX}") == READY]
+        infos = [await self._describe(name) for name in loaded]
+        self._infos = {info.name: info for info in infos if info is not None}
+        return list(self._infos.values())
+
+    async def repository(self) -> dict[str, bool]:
+        """The models of Triton's repository by name, and whether each is loaded."""
+        await self.models()
+        return dict(sorted({**dict.fromkeys(self._unloaded, False), **dict.fromkeys(self._infos or (), True)}.items()))
+
+    async def loaded(self) -> list[str]:
+        """Everything that Triton has loaded, by its own names."""
+        return [name for name, state in (await self._states(prefix="")).items() if state == READY]
+
+    async def _states(self, prefix: str = ASR_PREFIX) -> dict[str, str]:
+        """Triton's state of each of its models whose name begins with `prefix`; empty for one never loaded."""
         try:
             index: Any = await self._client.get_model_repository_index(client_timeout=self.patience.call)
         except InferenceServerException as error:
             raise translate(error) from error
-        names = [m.name for m in index.models if m.state == "READY" and m.name.startswith(ASR_PREFIX)]
-        self._models = sorted(n.removeprefix(ASR_PREFIX) for n in names if not n.endswith("_encoder"))
-        return self._models
+        states: dict[str, str] = {m.name: m.state for m in sorted(index.models, key=lambda m: m.name)}
+        names = {n.removeprefix(ASR_PREFIX) for n in states if n.startswith(ASR_PREFIX) and not n.endswith(ENCODER_SUFFIX)}
+        self._unloaded = sorted(n for n in names if states[f"{ASR_PREFIX}{n}"] != READY)
+        return {n: state for n, state in states.items() if n.startswith(prefix)}
+
+    async def _describe(self, triton_name: str) -> ModelInfo | None:
+        """None when it was unloaded just now."""
+        try:
+            answer: Any = await self._client.get_model_config(triton_name, as_json=True, client_timeout=self.patience.call)
+        except InferenceServerException as error:
+            if isinstance(translate(error), ModelGone):
+                return None
+            raise translate(error) from error
+        parameters = {k: v.get("string_value", "") for k, v in answer["config"].get("parameters", {}).items()}
+        return ModelInfo.from_parameters(triton_name.removeprefix(ASR_PREFIX), parameters)
+
+    async def watch(self, every_s: float = 5.0) -> None:
+        """Keeps what is known of the models fresh: another process may load and unload them."""
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await self.models()
+            except (EngineUnavailable, EngineRejected) as error:
+                log.debug("looking for models: %s", error)
+
+    async def load(self, model: str, progress: Callable[[str], None] = lambda _: None) -> ModelInfo:
+        """Has Triton load a model of its repository, anew when it is loaded already.
+
+        Raises `UnknownModel` when the repository holds none of that name, `EngineRejected` when Triton cannot load it.
+        """
+        name = f"{ASR_PREFIX}{model}"
+        async with self._control:
+            states = await self._states()
+            if name not in states:
+                there = ", ".join(n.removeprefix(ASR_PREFIX) for n in states if not n.endswith(ENCODER_SUFFIX))
+                raise UnknownModel(f"the repository holds no model {model!r}; it holds {there or 'none'}")
+            parts = (f"{name}{ENCODER_SUFFIX}", name)
+            for part in parts:
+                progress(f"loading {part}")
+                try:
+                    await self._client.load_model(part, client_timeout=self.patience.load)
+                except InferenceServerException as error:
+                    if states[name] != READY:  # no half a model stays behind
+                        await asyncio.gather(*map(self._client.unload_model, parts), return_exceptions=True)
+                    raise _control_error(error, f"load {part}") from error
+            await self.models()
+        return self.model(model)
+
+    async def unload(self, model: str, progress: Callable[[str], None] = lambda _: None) -> None:
+        """Has Triton unload a model: new sessions are refused at once, what was asked of it is answered first.
+
+        Raises `UnknownModel` when it is not loaded, `EngineRejected` when Triton does not let models be unloaded.
+        """
+        name = f"{ASR_PREFIX}{model}"
+        async with self._control:
+            await self.models()
+            self.model(model)
+            if self._infos:
+                self._infos.pop(model, None)
+            for part in (name, f"{name}{ENCODER_SUFFIX}"):  # the encoder last: running decodes call it
+                progress(f"unloading {part}")
+                try:
+                    await self._client.unload_model(part, client_timeout=self.patience.call)
+                except InferenceServerException as error:
+                    await self.models()
+                    raise _control_error(error, f"unload {part}") from error
+                await self._until_unloaded(part)
+            await self.models()
+
+    async def _until_unloaded(self, name: str) -> None:
+        deadline = time.monotonic() + self.patience.call
+        while (await self._states()).get(name) in (READY, "UNLOADING"):
+            if time.monotonic() > deadline:
+                raise EngineUnavailable(f"Triton is still busy with {name}; try again")
+            await asyncio.sleep(0.05)
 
     async def canary(self) -> None:
-        """One frame of silence through the VAD, 100 ms through every Whisper, encoder and decoder included."""
-        for model in self._models or await self.models():
-            stream = self.asr_stream(model, "en")
-            await stream.decode(RunAsr(Decode.PARTIAL, 0, 0, 1600), np.zeros(1600, np.int16))
-            await stream.close()
+        """Every Whisper answers a reset and the VAD takes a frame: cheap whatever the size, and never behind a decode."""
+        for info in await self.models():
+            inputs = {"audio": np.zeros((1, 0), np.int16), "command": np.array([[Decode.RESET]], np.int32)}
+            await self._unless_gone(
+                self.infer(f"{ASR_PREFIX}{info.name}", inputs, ["text"], self.next_id(), start=True, end=True)
+            )
         vad = self.vad_stream()
         await vad.call(np.zeros(FRAME, np.int16))
         await vad.close()
+
+    async def canary_encoders(self) -> None:
+        """One frame of silence through every encoder. Not for TensorRT: it rebuilds an engine for a length it never saw."""
+        for info in await self.models():
+            inputs = {"audio": np.zeros((1, ENCODER_FRAME), np.int16)}
+            name = f"{ASR_PREFIX}{info.name}{ENCODER_SUFFIX}"
+            await self._unless_gone(self.infer(name, inputs, ["hidden_states"], 0, start=False))
+
+    async def try_out(self) -> None:
+        """100 ms of silence through every Whisper, encoder and decoder included: a whole window's work for each."""
+        for info in await self.models():
+            stream = self.asr_stream(info.name, info.languages[0] if info.languages else "en")
+            await self._unless_gone(stream.decode(RunAsr(Decode.PARTIAL, 0, 0, 1600), np.zeros(1600, np.int16)))
+            await stream.close()
+
+    async def _unless_gone(self, work: Awaitable[object]) -> None:
+        try:
+            await work
+        except UnknownModel as error:
+            log.debug("unloaded meanwhile: %s", error)
+
+    # --- requests -------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
         await self._client.close()
@@ -128,13 +270,34 @@ class TritonEngine:
                 client_timeout=self.patience.call,
             )
         except InferenceServerException as error:
-            raise translate(error) from error
+            raise await self._explained(translate(error), model) from error
         return {name: result.as_numpy(name) for name in outputs}
 
+    async def _explained(self, error: VoiceForgeError, model: str) -> VoiceForgeError:
+        """A model that Triton does not have may be on its way; else the error names those that are there."""
+        if not isinstance(error, ModelGone) or not model.startswith(ASR_PREFIX):
+            return error
+        states = await self._states()
+        if states.get(model) == "LOADING":
+            return EngineUnavailable(f"Triton is loading {model}")
+        await self.models()
+        return ModelGone(self._not_loaded(model.removeprefix(ASR_PREFIX)))
 
-def translate(error: InferenceServerException) -> EngineUnavailable | EngineRejected:
+
+def _control_error(error: InferenceServerException, what: str) -> VoiceForgeError:
+    message = str(error.message())
+    if "is not allowed" in message:
+        return EngineRejected(f"cannot {what}: start Triton with --model-control-mode=explicit")
+    if isinstance(translated := translate(error), EngineUnavailable) and "failed to" not in message:
+        return translated
+    return EngineRejected(f"cannot {what}: {message}")
+
+
+def translate(error: InferenceServerException) -> EngineUnavailable | EngineRejected | ModelGone:
     """tritonclient's one exception, by what can be done about it."""
     status, message = str(error.status() or ""), str(error.message())
+    if "unknown model" in message:
+        return ModelGone(f"Triton: {message}")
     if any(word in status for word in _AWAY) or any(text in message for text in _BROKEN_SEQUENCE):
         return EngineUnavailable(f"Triton: {message}")
     return EngineRejected(f"Triton refused the request ({status}): {message}")

@@ -108,9 +108,9 @@ class Connection:
     async def _serve(self) -> VoiceForgeError | None:
         """Returns what ended the session, None when the client closed it; the last messages are then queued."""
         ending: VoiceForgeError | None = None
-        self._put(self._wire.opened(self._opened(), now()))
         async with AsyncExitStack() as held:
             try:
+                self._put(self._wire.opened(self._opened(), now()))
                 if callback := self._options.callback:
                     services = self._services
                     going_out = delivering(services.web, callback, self.session_id, self._settings, services.metrics)

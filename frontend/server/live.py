@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine
 
 from frontend.audio.ring import AudioRing
-from frontend.errors import EngineRejected, EngineUnavailable
+from frontend.errors import EngineRejected, EngineUnavailable, UnknownModel
 from frontend.inference.base import AsrStream, Pcm, VadStream
 from frontend.observability.metrics import Metrics
 from frontend.speech.events import Decode, Effect, Emit, Event, Final, Finished, Hypothesis, Partial, RunAsr, RunVad
@@ -130,7 +130,7 @@ class LiveSession:
             if request.command is Decode.FINAL:
                 raise
             log.info("a partial was skipped: %s", error)
-        except EngineRejected as error:
+        except (EngineRejected, UnknownModel) as error:
             if request.command is Decode.FINAL:
                 raise
             log.warning("a partial was refused: %s", error)

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Literal
 
+from frontend.errors import UnknownModel
 from frontend.inference.base import AsrStream, Engine, Pcm
 from frontend.observability.metrics import Metrics
 from frontend.protocols.base import StreamOptions
@@ -34,10 +35,6 @@ class Services:
     metrics: Metrics
     settings: Settings
     default_model: str
-    window_s: Callable[[str], int]
-    """How many seconds of audio a model's window holds."""
-    models: frozenset[str] = frozenset()
-    """Names of the loaded ones, which no alias replaces."""
 
     @cached_property
     def web(self) -> Web:
@@ -47,19 +44,21 @@ class Services:
 def model_of(services: Services, options: StreamOptions) -> str:
     """The model that is asked for, by its own name or an alias; a name that is neither stays, and is then refused."""
     asked = options.model or services.default_model
-    if asked in services.models:
-        return asked
+    try:
+        return services.engine.model(asked).name
+    except UnknownModel:
+        pass
     aliases = services.settings.model_aliases.items()
     return next((ours or services.default_model for pattern, ours in aliases if fnmatchcase(asked, pattern)), asked)
 
 
 def max_segment_s(services: Services, options: StreamOptions) -> int:
-    """Where speech without a pause is cut at the latest, in seconds."""
-    return services.window_s(model_of(services, options)) - MARGIN_S
+    """Where speech without a pause is cut at the latest, in seconds. Raises `UnknownModel`."""
+    return int(services.engine.model(model_of(services, options)).window_s) - MARGIN_S
 
 
 def asr_stream(services: Services, options: StreamOptions) -> AsrStream:
-    """Raises `UnknownModel`."""
+    """Raises `UnknownModel`, `UnknownLanguage` or `UnsupportedTask`."""
     language = "auto" if options.language in FINDING else options.language
     model = model_of(services, options)
     return services.engine.asr_stream(model, language, task=options.task, alternatives=options.alternatives)

@@ -10,10 +10,13 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
+from transformers.activations import ACT2FN
 
 from export.checkpoint import open_checkpoint
+from export.graph import Graph
 from export.repository import CHECKPOINTS
-from tests.export.checkpoints import Cache, Graphs, config, random_whisper, save, thirty_seconds
+from export.whisper import ACTIVATIONS, activation
+from tests.export.checkpoints import Cache, Graphs, config, local_session, random_whisper, save, thirty_seconds
 
 # The first two are the official dimensions; the third has large-v3-turbo's proportions: 128 mels, a deep encoder and
 # four decoder layers, with few dimensions so that it is quick.
@@ -166,3 +169,13 @@ def test_every_precision_of_the_checkpoint_in_the_box_says_what_transformers_say
     if precision == "fp32":
         np.testing.assert_allclose(logits[0], expected, atol=TOLERANCE, rtol=0)
     assert np.corrcoef(logits[0].ravel(), expected.ravel())[0, 1] > (0.99 if precision == "int8" else 0.999999)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation_is_that_of_transformers(name: str, tmp_path: Path):
+    x = np.linspace(-6, 6, 241, dtype=np.float32)
+    g = Graph("one")
+    g.output(activation(g, g.input("x", ["n"]), name), "y", ["n"])
+    g.save(tmp_path / "one.onnx")
+    (y,) = local_session(tmp_path / "one.onnx").run(["y"], {"x": x})
+    np.testing.assert_allclose(y, ACT2FN[name](torch.from_numpy(x)).numpy(), atol=2e-6)

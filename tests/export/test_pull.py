@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.torch
+import torch
 
 from export import manifest
 from frontend.embedded.layout import free_ports
@@ -172,10 +175,38 @@ def test_a_repo_that_is_no_whisper_is_refused(hub: Hub, pull: Pull, repository: 
     assert not list(repository.glob("whisper_*"))
 
 
-def test_a_repo_with_pickles_only_is_told_from_one_with_safetensors(hub: Hub, pull: Pull):
+def test_torch_weights_are_fetched_where_there_are_no_safetensors(hub: Hub, pull: Pull, repository: Path):
+    weights = safetensors.torch.load(hub.files["model.safetensors"])
+    content = io.BytesIO()
+    torch.save(weights, content)
+    hub.publish("pytorch_model.bin", content.getvalue())
+    hub.withdraw("model.safetensors")
+    done = pull(hub.endpoint)
+    assert done.returncode == 0, done.stderr
+    assert "pytorch_model.bin" in manifest.read(repository)["models"]["nanotest"]["source_sha256"]
+
+
+def test_a_pickle_that_is_no_plain_set_of_weights_is_refused(hub: Hub, pull: Pull):
     hub.publish("pytorch_model.bin", hub.files["model.safetensors"])
     hub.withdraw("model.safetensors")
-    refused(pull(hub.endpoint), "model.safetensors", "pickle")
+    refused(pull(hub.endpoint), "pytorch_model.bin cannot be read safely", "save_pretrained")
+
+
+def test_weights_that_no_export_needs_are_left_where_they_are(hub: Hub, pull: Pull):
+    """Large checkpoints carry a second set, and older ones their torch weights too."""
+    hub.publish("model.fp32-00001-of-00001.safetensors", b"large")
+    hub.publish("pytorch_model.bin", b"large")
+    assert pull(hub.endpoint).returncode == 0
+    assert not [p for _, p, _ in hub.requests if "fp32" in p or p.endswith(".bin")]
+
+
+def test_several_repos_are_pulled_by_one_command_and_the_first_failure_ends_it(hub: Hub, pull: Pull, repository: Path):
+    done = pull(hub.endpoint, REPO, REPO)
+    assert done.returncode == 0, done.stderr
+    refused(pull(hub.endpoint, "org/absent", REPO), "org/absent")
+    done = pull(hub.endpoint, REPO, REPO, "--name", "one")
+    assert done.returncode == 2
+    assert "--name names one model" in done.stderr
 
 
 def test_a_dead_hub_is_an_error_within_seconds(pull: Pull):

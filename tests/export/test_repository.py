@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,9 +15,9 @@ import safetensors.numpy
 
 from export import manifest
 from export.checkpoint import CheckpointError, open_checkpoint
-from export.repository import CHECKPOINTS, export_silero, export_whisper, is_multilingual, model_name, window_lengths
+from export.repository import CHECKPOINTS, export_silero, export_whisper, model_name, window_lengths
 from tests.conftest import ROOT
-from tests.export.checkpoints import config, killed_half_way, random_whisper, save, toy
+from tests.export.checkpoints import killed_half_way, random_whisper, save, toy
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         ("distil-whisper/distil-small.en", "distil-small.en"),
         ("/data/my checkpoints/whisper_mine/", "mine"),
         ("/data/my whisper", "my-whisper"),
+        ("/data/mein größtes", "mein-gr--tes"),
         ("nano", "nano"),
     ],
 )
@@ -82,10 +84,47 @@ def test_only_a_checkpoint_that_declares_it_gets_windows_under_thirty_seconds(ch
     assert max(window_lengths(open_checkpoint(str(CHECKPOINTS)))) == 12
 
 
-@pytest.mark.parametrize(("vocabulary", "multilingual"), [(51_864, False), (51_865, True), (51_866, True)])
-def test_an_official_vocabulary_tells_whether_prompts_name_a_language(vocabulary: int, multilingual: bool, tmp_path):
-    shape = config(32, (1, 1), 2, vocabulary=vocabulary)
-    assert is_multilingual(open_checkpoint(str(save(random_whisper(shape), tmp_path / "whisper")))) is multilingual
+@pytest.mark.parametrize("windows", [[31], [0.01], [5, 0]])
+def test_windows_that_the_encoder_does_not_take_are_refused(windows: list[float], checkpoint: Path, target: Path):
+    (checkpoint / "voiceforge.json").write_text(json.dumps({"windows_s": windows}))
+    with pytest.raises(CheckpointError, match=r"multiples of 0\.02 s up to 30"):
+        export_whisper(str(checkpoint), target)
+
+
+@pytest.mark.parametrize(
+    ("specials", "multilingual"),
+    [
+        ("startoftranscript en zh de translate", True),
+        ("startoftranscript en translate", False),
+        ("startoftranscript translate", False),
+    ],
+)
+def test_undeclared_the_tokenizer_tells_whether_prompts_name_a_language(specials: str, multilingual: bool, checkpoint: Path):
+    """Whatever the size of the vocabulary, which fine-tunes pad."""
+    (checkpoint / "generation_config.json").unlink()
+    content = json.loads((checkpoint / "tokenizer.json").read_text())
+    plain = content["added_tokens"][0]
+    names = ["endoftext", *specials.split()]
+    listed = [plain | {"id": 1536 + i, "content": f"<|{name}|>"} for i, name in enumerate(names)]
+    (checkpoint / "tokenizer.json").write_text(json.dumps(content | {"added_tokens": listed}))
+    assert open_checkpoint(str(checkpoint)).multilingual is multilingual
+
+
+def test_the_numbering_of_english_only_models_tells_them_although_they_list_all_languages(checkpoint: Path):
+    (checkpoint / "generation_config.json").unlink()
+    content = json.loads((checkpoint / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"]
+    vocabulary |= {f"filler{i}": i for i in range(len(vocabulary), 50_256)}
+    names = ["endoftext", "startoftranscript", "en", "zh", "de", "translate"]
+    listed = [content["added_tokens"][0] | {"id": 50_256 + i, "content": f"<|{n}|>"} for i, n in enumerate(names)]
+    (checkpoint / "tokenizer.json").write_text(json.dumps(content | {"added_tokens": listed}))
+    assert not open_checkpoint(str(checkpoint)).multilingual
+
+
+@pytest.mark.parametrize("name", ["a b", "x/y", "mine_encoder", "é"])
+def test_a_name_that_could_not_be_served_is_refused(name: str, checkpoint: Path, target: Path):
+    with pytest.raises(ValueError, match="cannot name a model"):
+        export_whisper(str(checkpoint), target, name=name)
 
 
 # --- what is written ----------------------------------------------------------------------------------------------
@@ -143,6 +182,7 @@ def test_the_manifest_says_what_a_model_was_made_from(saved: Path, target: Path)
     assert entry["source_sha256"]["model.safetensors"] == manifest.sha256(saved / "model.safetensors")
     assert entry["kind"] == "whisper"
     assert entry["windows_s"] == [30]
+    assert (entry["multilingual"], entry["languages"], entry["tasks"]) == (False, ["en"], ["transcribe"])
     assert entry["versions"]["numpy"].startswith("1.")
     for file, digest in entry["sha256"].items():
         assert manifest.sha256(target / file) == digest

@@ -14,9 +14,7 @@ from frontend.settings import Settings
 
 def services(**settings: object) -> Services:
     loaded = ("nano", "base", "large-v3")
-    return Services(
-        FakeEngine(models=loaded), Metrics(), Settings(**settings), "nano", lambda _: 12, frozenset(loaded)
-    )  # fmt: skip
+    return Services(FakeEngine(models=loaded), Metrics(), Settings(**settings), "nano")
 
 
 @pytest.mark.parametrize(
