@@ -6,6 +6,7 @@ Definitions are those of docs/performance.md. The client reports its own lag; a 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ class Measured:
 
     connect: float = 0.0
     first_partial: list[float] = field(default_factory=list)
+    partial_gaps: list[float] = field(default_factory=list)
+    """Between one partial of an utterance and the next: they give way when the engine is busy."""
     final_lag: list[float] = field(default_factory=list)
     references: list[str] = field(default_factory=list)
     hypotheses: list[str] = field(default_factory=list)
@@ -111,6 +114,7 @@ def _score(
         ]
         if partials:
             out.first_partial.append(partials[0] - sent_first)
+            out.partial_gaps += [b - a for a, b in itertools.pairwise(partials)]
         if mine:
             out.final_lag.append(mine[-1][0] - sent_last)
         else:

@@ -43,6 +43,7 @@ def summary(streams: int, results: list[Measured], cpu: dict[str, float]) -> dic
         "streams": streams,
         "connect_ms": percentiles([m.connect for m in results]),
         "first_partial_ms": percentiles([v for m in results for v in m.first_partial]),
+        "partial_interval_ms": percentiles([v for m in results for v in m.partial_gaps]),
         "final_lag_ms": percentiles(lag),
         "final_lag_without_hang_ms": percentiles([v - HANG_S for v in lag]),
         "early_endpoints": sum(v < HANG_S - 0.2 for v in lag),
@@ -54,16 +55,15 @@ def summary(streams: int, results: list[Measured], cpu: dict[str, float]) -> dic
     }
 
 
-HEADER = (
-    "streams  connect  1st partial p50/p95  final lag-hang p50/p95/p99     WER  early  errors  client lag  CPU front/Triton"
-)
+HEADER = "streams  connect  1st partial p50/p95  interval p50  final lag-hang p50/p95/p99     WER  early  errors  client lag  CPU front/Triton"
 
 
 def line(row: dict[str, Any]) -> str:
     """A row of the table, in milliseconds, percent and cores."""
     first, lag, cpu = row["first_partial_ms"], row["final_lag_without_hang_ms"], row["cpu"]
+    interval = row["partial_interval_ms"]["p50"]
     return (
-        f"{row['streams']:7} {row['connect_ms']['p50']:8.0f} {first['p50']:12.0f} /{first['p95']:6.0f} "
+        f"{row['streams']:7} {row['connect_ms']['p50']:8.0f} {first['p50']:12.0f} /{first['p95']:6.0f} {interval:13.0f} "
         f"{lag['p50']:18.0f} /{lag['p95']:6.0f} /{lag['p99']:6.0f} {row['wer']:9.1f} {row['early_endpoints']:6} "
         f"{len(row['errors']):7} {row['client_lag_ms']:11.0f} {cpu['front end']:11.2f} / {cpu['triton']:.2f}"
     )
