@@ -55,7 +55,10 @@ def summary(streams: int, results: list[Measured], cpu: dict[str, float]) -> dic
     }
 
 
-HEADER = "streams  connect  1st partial p50/p95  interval p50  final lag-hang p50/p95/p99     WER  early  errors  client lag  CPU front/Triton"
+HEADER = (
+    "streams  connect  1st partial p50/p95  interval p50  final lag-hang p50/p95/p99     WER  early  errors  client lag  "
+    "CPU front/Triton"
+)
 
 
 def line(row: dict[str, Any]) -> str:
