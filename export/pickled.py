@@ -103,7 +103,7 @@ def index(path: Path) -> dict[str, Tensor]:
         try:
             with file.open(f"{root}/data.pkl") as data:
                 found: Any = _Unpickler(data).load()
-        except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, TypeError, ValueError) as error:
+        except Exception as error:  # bytes that are no pickle raise nearly everything, MemoryError included
             raise UnreadablePickle(f"its index is damaged ({error})") from None
     if not isinstance(found, dict):
         raise UnreadablePickle("it holds no weights by name")
