@@ -75,13 +75,16 @@ def _languages(entry: dict[str, list[str]]) -> str:
 def list_command(model_repository: Repository = None, triton: Triton = None) -> None:
     """What the model repository holds, and what a running server has loaded."""
     settings = _settings(model_repository, triton)
-    repository, address = settings.model_repository, _address(settings)
+    repository = settings.model_repository
+    servers = [settings.triton] if settings.triton else announced(repository)
     loaded: dict[str, bool] = {}
-    if address:
+    for address in servers:
         try:
-            loaded = asyncio.run(_asked(address, lambda engine: engine.repository()))
+            there = asyncio.run(_asked(address, lambda engine: engine.repository()))
         except VoiceForgeError as error:
             console.print(Text(f"{address}: {error}", style="yellow"))
+        else:
+            loaded = {name: loaded.get(name, False) or there.get(name, False) for name in loaded.keys() | there.keys()}
     table = Table("name", "source", "precision", "languages", "windows", "size", "state")
     entries = manifest.read(repository)["models"]
     for name, entry in entries.items():
@@ -98,7 +101,7 @@ def list_command(model_repository: Repository = None, triton: Triton = None) -> 
     out = Console()
     out.print(table if table.row_count else f"{repository} holds no models yet; `voiceforge serve` exports what it needs")
     out.print(f"[dim]in the box: {IN_THE_BOX}; from the hub, for example: {REAL_WHISPER}")
-    out.print(f"[dim]server: {address or 'none runs over this repository'}")
+    out.print(f"[dim]server: {', '.join(servers) or 'none runs over this repository'}")
 
 
 def _through_triton(

@@ -84,8 +84,34 @@ def _to(batch: Batch, device: str) -> Batch:
     return Batch(*(getattr(batch, name).to(device) for name in Batch.__dataclass_fields__))
 
 
-def train(data: Path, out: Path, plan: Plan, recorded: list[Path], device: str = "auto") -> None:
-    """Runs until `plan.steps`; resumes from `out/last.pt`. Writes `out/log.jsonl` and a checkpoint every `save_every`."""
+class Partner:
+    """Another run of the same model with another seed, on another core: at every save the weights meet in the middle.
+
+    Each takes what the other last saved, whenever that was; nobody waits. The slower one takes over the faster one's step.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._met = folder / "last.pt", 0.0
+
+    def meet(self, model: Whisper, step: int, device: str) -> int:
+        """Averages the weights in place; returns the step to go on from."""
+        saved_at = self._path.stat().st_mtime if self._path.exists() else 0.0
+        if saved_at <= self._met:
+            return step
+        self._met = saved_at
+        saved = torch.load(self._path, map_location=device, weights_only=True)
+        mine = model.state_dict()
+        model.load_state_dict({n: (w + saved["model"][n]) / 2 if w.is_floating_point() else w for n, w in mine.items()})
+        return max(step, saved["step"])
+
+
+def train(
+    data: Path, out: Path, plan: Plan, recorded: list[Path], device: str = "auto", partner: Path | None = None
+) -> None:
+    """Runs until `plan.steps`; resumes from `out/last.pt`. Writes `out/log.jsonl` and a checkpoint every `save_every`.
+
+    `partner` is the `out` of a run that goes on at the same time; see `Partner`.
+    """
     out.mkdir(parents=True, exist_ok=True)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     torch.set_num_threads(plan.threads)
@@ -127,6 +153,7 @@ def train(data: Path, out: Path, plan: Plan, recorded: list[Path], device: str =
         prefetch_factor=6,
     )
     model.train()
+    meeting = Partner(partner) if partner else None
     sums: dict[str, float] = {}
     seconds, began = 0.0, time.monotonic()
     for batch in batches:
@@ -165,6 +192,8 @@ def train(data: Path, out: Path, plan: Plan, recorded: list[Path], device: str =
                 file.write(json.dumps(row) + "\n")
             sums, seconds, began = {}, 0.0, time.monotonic()
         if step % plan.save_every == 0 or step == plan.steps:
+            if meeting:
+                step = meeting.meet(model, step, device)
             part = out / "last.part"
             torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, part)
             os.replace(part, last)
