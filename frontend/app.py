@@ -101,6 +101,7 @@ async def serving(settings: Settings, models: Sequence[str]) -> AsyncGenerator[R
         watch = asyncio.create_task(engine.watch(), name="models")
         default = next(iter(models), found[0])
         services = Services(engine, metrics, settings, default)
+        metrics.engine_lag.set_function(services.load.lag)
         gateway = Gateway(services, Authenticator(settings.keys), [NativeAdapter(), DeepgramAdapter()])
         async with listening(settings, services, gateway, triton, infos) as running:
             yield running

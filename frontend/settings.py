@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     max_connections: Annotated[int, Field(ge=1)] = 200
     """Beyond it the handshake is refused with 503. Two cores keep their promise up to about a tenth of this with all
     of them speaking; idle streams cost almost nothing."""
+    admit_lag_s: Annotated[float, Field(gt=0)] = 0.3
+    """While finals or the VAD take longer than this to come back, new sessions are refused with 503: those that run keep
+    their promise of a final within half a second."""
     max_frame_bytes: Annotated[int, Field(ge=1024)] = 512 * 1024
     """One frame. 1.3 s of 48 kHz stereo float32, the widest format; live clients send 3-20 KB."""
     no_data_timeout_s: float = 10.0

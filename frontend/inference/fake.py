@@ -41,7 +41,7 @@ class FakeEngine:
         info.check_task(task)
         info.language(language)
         self.open_streams += 1
-        return FakeAsrStream(self)
+        return FakeAsrStream(self, model)
 
     def model(self, name: str) -> ModelInfo:
         if name not in self._models:
@@ -89,8 +89,8 @@ class FakeVadStream:
 
 
 class FakeAsrStream:
-    def __init__(self, engine: FakeEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: FakeEngine, model: str) -> None:
+        self._engine, self.model = engine, model
 
     async def decode(self, request: RunAsr, audio: Pcm) -> Hypothesis:
         engine = self._engine

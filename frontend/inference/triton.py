@@ -391,6 +391,7 @@ class TritonAsrStream:
 
     def __init__(self, engine: TritonEngine, model: str, language: str, task: str, alternatives: int) -> None:
         self._engine, self._language, self._task, self._alternatives = engine, language, task, alternatives
+        self.model = model
         self._sequence = _Sequence(engine, model)
         self._held: tuple[int, int, int] | None = None  # segment, start, end
 

@@ -37,6 +37,9 @@ class Metrics:
         self.finals_waiting = Gauge(
             "voiceforge_finals_waiting", "Finals queued or being decoded, over all sessions", registry=r
         )
+        self.engine_lag = Gauge(
+            "voiceforge_engine_lag_seconds", "What new sessions are admitted by: how far the engine is behind", registry=r
+        )
         self.engine_ready = Gauge("voiceforge_engine_ready", "1 when the last canary went through Triton", registry=r)
         self.engine_restarts = Gauge("voiceforge_engine_restarts", "Times the embedded Triton was started again", registry=r)
 
