@@ -23,9 +23,13 @@ def describe(request: RunAsr, audio: Pcm) -> str:
 
 
 class FakeEngine:
-    """Knows every language. `delay` seconds an answer; while `away` is set every call fails as if Triton were down."""
+    """Knows every language. `delay` seconds a hypothesis, `at_once` of them side by side; while `away` is set every call
+    fails as if Triton were down."""
 
-    def __init__(self, script: Script = describe, *, delay: float = 0.0, models: tuple[str, ...] = ("nano",)) -> None:
+    def __init__(
+        self, script: Script = describe, *, delay: float = 0.0, at_once: int = 1_000_000, models: tuple[str, ...] = ("nano",)
+    ) -> None:
+        self.places = asyncio.Semaphore(at_once)
         self.script, self.delay, self._known = script, delay, {name: ModelInfo(name, True, (), TASKS) for name in models}
         self._models = dict(self._known)
         self.away = False
@@ -98,7 +102,8 @@ class FakeAsrStream:
             if request.command is not Decode.FINAL:
                 raise EngineUnavailable("the fake engine is away")
             await asyncio.sleep(0.005)
-        await asyncio.sleep(engine.delay)
+        async with engine.places:
+            await asyncio.sleep(engine.delay)
         assert len(audio) == request.end - request.start
         engine.decoded.append(request)
         text = engine.script(request, audio)
