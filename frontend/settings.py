@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     triton: str | None = None
     """`HOST:PORT` of an external Triton's gRPC; None starts the embedded one."""
 
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Front ends in processes of their own, on one port. One serves a few hundred streams; more want more."""
     max_connections: Annotated[int, Field(ge=1)] = 200
     """Beyond it the handshake is refused with 503. Two cores keep their promise up to about a tenth of this with all
     of them speaking; idle streams cost almost nothing."""
