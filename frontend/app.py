@@ -15,9 +15,10 @@ import uvicorn
 
 from frontend.control.auth import Authenticator
 from frontend.embedded import EmbeddedTriton
+from frontend.inference.engine import TritonEngine
 from frontend.inference.health import Health
 from frontend.inference.models import ModelInfo
-from frontend.inference.triton import Patience, TritonEngine, triton_names
+from frontend.inference.triton import Patience, TritonServer, triton_names
 from frontend.observability.metrics import Metrics
 from frontend.protocols.deepgram.live import DeepgramAdapter
 from frontend.protocols.native import NativeAdapter
@@ -50,7 +51,7 @@ async def canary(address: str, *, first: bool) -> Sequence[str]:
 
     The first one after a start has every model decode. Returns what Triton has loaded, by its own names.
     """
-    engine = TritonEngine(address, Patience(call=60.0, outage=0.0))  # the supervisor has a limit of its own
+    engine = TritonServer(address, Patience(call=60.0, outage=0.0))  # the supervisor has a limit of its own
     try:
         await engine.canary()
         await (engine.try_out() if first else engine.canary_encoders())
@@ -102,7 +103,7 @@ async def serving(settings: Settings, models: Sequence[str], siblings: Siblings 
         if settings.triton is None:
             triton = await held.enter_async_context(embedded_triton(settings, models))
             metrics.engine_restarts.set_function(lambda: triton.restarts)
-        engine = TritonEngine(triton.address if triton else settings.triton or "")
+        engine = TritonEngine(*([triton.address] if triton else settings.tritons))
         held.push_async_callback(engine.close)
         infos = await engine.models()
         found = [info.name for info in infos]

@@ -39,7 +39,10 @@ Model = Annotated[str | None, typer.Option(help="auto, a model's name, a checkpo
 Models = Annotated[
     list[str] | None, typer.Option(help="As often as you like; the first is the default of sessions that name none.")
 ]
-Triton = Annotated[str | None, typer.Option(help="HOST:PORT of an external Triton's gRPC, instead of the embedded one.")]
+Triton = Annotated[
+    str | None,
+    typer.Option(help="HOST:PORT of an external Triton's gRPC (several with commas), instead of the embedded one."),
+]
 
 
 def _fail(message: str) -> typer.Exit:

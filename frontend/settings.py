@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     """`auto`: fp32 for the checkpoint in the box, the precision its tests and figures are for; int8 for others."""
     model_repository: Path = Path("model_repository")
     triton: str | None = None
-    """`HOST:PORT` of an external Triton's gRPC; None starts the embedded one."""
+    """`HOST:PORT` of an external Triton's gRPC, or several with commas; None starts the embedded one."""
 
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Front ends in processes of their own, on one port. One serves a few hundred streams; more want more."""
@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         """pydantic reads lists from the environment as JSON; commas are easier to set."""
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @property
+    def tritons(self) -> list[str]:
+        """Addresses of external servers."""
+        return [part.strip() for part in (self.triton or "").split(",") if part.strip()]
 
     @property
     def keys(self) -> list[str]:
