@@ -41,7 +41,7 @@ Models = Annotated[
 ]
 Triton = Annotated[
     str | None,
-    typer.Option(help="HOST:PORT of an external Triton's gRPC (several with commas), instead of the embedded one."),
+    typer.Option(help="HOST:PORT of an external Triton's gRPC, several with commas, instead of the embedded."),
 ]
 
 

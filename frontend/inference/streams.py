@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from frontend.errors import EngineRejected, EngineUnavailable
+from frontend.errors import EngineRejected, EngineUnavailable, UnknownModel
 from frontend.inference.base import Pcm
 from frontend.inference.triton import OUTPUTS, VAD_MODEL, Patience, Tensors, TritonServer
 from frontend.speech.events import Alternative, Decode, Hypothesis, RunAsr, Timings, Word
@@ -56,6 +56,8 @@ class _Sequence:
         self._servers, self._model = servers, model
         self._server: TritonServer | None = None
         self._id = 0
+        self._sent = False
+        """Triton may know it, also when nobody waited for the answer."""
         self.open = False
 
     async def request(self, inputs: Tensors, outputs: Sequence[str], *, start: bool = False) -> Tensors:
@@ -66,10 +68,11 @@ class _Sequence:
             self._server = self._servers.pick(self._model)
             self._server.held += 1
             self._id = self._server.next_id()
-        self.open = False  # until it has answered, nobody knows what Triton holds
+        self.open, self._sent = False, True  # until it has answered, nobody knows what Triton holds
         try:
             result = await self._server.infer(self._model, inputs, outputs, self._id, start=start)
         except EngineUnavailable:
+            self._sent = False
             self._server.suspect()
             raise
         self.open = True
@@ -77,13 +80,13 @@ class _Sequence:
 
     async def close(self, inputs: Tensors, outputs: Sequence[str]) -> None:
         """Tells Triton that the sequence is over; what goes wrong there is settled by its idle timeout."""
-        server, known, self.open = self._server, self.open, False
+        server, sent, self.open, self._sent = self._server, self._sent, False, False
         self._leave()
-        if server is None or not known:
+        if server is None or not sent:
             return
         try:
             await server.infer(self._model, inputs, outputs, self._id, start=False, end=True)
-        except (EngineUnavailable, EngineRejected) as error:
+        except (EngineUnavailable, EngineRejected, UnknownModel) as error:
             log.debug("closing a sequence of %s: %s", self._model, error)
 
     def _leave(self) -> None:
