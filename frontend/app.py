@@ -21,6 +21,7 @@ from frontend.inference.triton import Patience, TritonEngine, triton_names
 from frontend.observability.metrics import Metrics
 from frontend.protocols.deepgram.live import DeepgramAdapter
 from frontend.protocols.native import NativeAdapter
+from frontend.protocols.openai.realtime import RealtimeAdapter
 from frontend.server.gateway import Gateway
 from frontend.server.http import application
 from frontend.server.recordings import Recordings
@@ -101,7 +102,7 @@ async def serving(settings: Settings, models: Sequence[str]) -> AsyncGenerator[R
         watch = asyncio.create_task(engine.watch(), name="models")
         default = next(iter(models), found[0])
         services = Services(engine, metrics, settings, default)
-        gateway = Gateway(services, Authenticator(settings.keys), [NativeAdapter(), DeepgramAdapter()])
+        gateway = Gateway(services, Authenticator(settings.keys), [NativeAdapter(), DeepgramAdapter(), RealtimeAdapter()])
         async with listening(settings, services, gateway, triton, infos) as running:
             yield running
     finally:
