@@ -237,9 +237,8 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in new.items():
         before: Any = out.get(name)
         merges = isinstance(before, dict) and isinstance(value, dict) and name != "format"
-        out[name] = (
-            _merged(before, value) if merges and value.get("type", before.get("type")) == before.get("type") else value
-        )
+        alike = merges and value.get("type", before.get("type")) == before.get("type")
+        out[name] = _merged(before, value) if alike else value
     return out
 
 
