@@ -420,7 +420,8 @@ JSON = st.recursive(
 )
 NAMES = st.sampled_from(
     ["type", "audio", "input", "format", "rate", "transcription", "model", "language", "languages", "turn_detection",
-     "threshold", "silence_duration_ms", "noise_reduction", "strength", "include", "input_audio_format", "input_audio_transcription"]
+     "threshold", "silence_duration_ms", "noise_reduction", "strength", "include",
+     "input_audio_format", "input_audio_transcription"]
 )  # fmt: skip
 SETTINGS = st.recursive(
     JSON | st.sampled_from(["transcription", "server_vad", "semantic_vad", "audio/pcm", "pcm16", "en", 24_000]),
@@ -489,6 +490,15 @@ def test_a_long_utterance_is_one_item_of_several_finals():
     assert told[-1]["usage"]["seconds"] == 3.0
 
 
+def test_no_word_is_told_twice_or_taken_back():
+    one = wire()
+    told = tell(
+        one, SpeechStarted(0), partial("A b c", 2), partial("A b d", 1), partial("A b d e", 3), SpeechEnded(SECOND),
+        final("A b x y"),
+    )  # fmt: skip
+    assert [body["delta"] for body in told if "delta" in body] == ["A b", " d", " y"]
+
+
 def test_a_next_utterance_may_begin_before_the_transcript_of_the_last():
     told = tell(
         wire(), SpeechStarted(0), SpeechEnded(SECOND), SpeechStarted(2 * SECOND), final("First."),
@@ -528,8 +538,8 @@ def test_log_probabilities_are_told_when_they_are_included():
 def test_a_commit_during_server_turns_ends_the_utterance_or_makes_an_empty_item():
     told = tell(
         wire(), SpeechStarted(0), SpeechEnded(SECOND), Flushed(SECOND, discarded=False, ended=True),
-        final("One", requested=True), Flushed(SECOND, discarded=False, ended=False), SpeechStarted(SECOND), SpeechEnded(2 * SECOND),
-        final("", segment=2, start=SECOND, requested=True), final("Two", segment=3, start=SECOND),
+        final("One", requested=True), Flushed(SECOND, discarded=False, ended=False), SpeechStarted(SECOND),
+        SpeechEnded(2 * SECOND), final("", segment=2, start=SECOND, requested=True), final("Two", segment=3, start=SECOND),
     )  # fmt: skip
     assert [body["transcript"] for body in told if "transcript" in body] == ["One", "", "Two"]
 
