@@ -194,7 +194,7 @@ async def test_a_client_that_sends_nonsense_is_told_and_served(openai, speak):
     [
         ("intent=transcription", "wrong", 401, "invalid_api_key"),
         ("model=no-such-model", "secret", 404, "model_not_found"),
-        ("intent=conversation", "secret", 400, "invalid_value"),
+        ("intent=conversation", "secret", 400, "invalid_config"),
     ],
 )
 async def test_refused_handshakes(openai, query: str, key: str, status: int, code: str):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from frontend.errors import (
-    InvalidConfig,
+    InvalidAudio,
     InvalidMessage,
     SessionTooLong,
     UnknownLanguage,
@@ -35,8 +35,8 @@ from frontend.protocols.base import (
     Totals,
 )
 from frontend.protocols.native import bearer
-from frontend.protocols.openai.errors import error_object
-from frontend.protocols.openai.realtime_session import SessionConfig, WrongSetting
+from frontend.protocols.openai.errors import WrongParameter, error_body, error_object
+from frontend.protocols.openai.realtime_session import SessionConfig, flat_name
 from frontend.protocols.openai.realtime_turns import Turns
 from frontend.speech.events import Event, SpeechEnded
 
@@ -58,10 +58,19 @@ SET_BEFORE_AUDIO = {
     "pre_roll_ms": "turn_detection.prefix_padding_ms",
     "endpointing_ms": "turn_detection.silence_duration_ms",
 }
-_PARAMS: dict[type[VoiceForgeError], str] = {
-    UnknownModel: "session.audio.input.transcription.model",
-    UnknownLanguage: "session.audio.input.transcription.language",
+_CODES: dict[type[VoiceForgeError], str] = {
+    WrongParameter: "invalid_value",
+    InvalidAudio: "invalid_value",
+    SessionTooLong: "session_expired",
 }
+"""OpenAI's codes in a session, where they are others than over HTTP."""
+
+_PARAMS: dict[type[VoiceForgeError], str] = {
+    InvalidAudio: "audio.input.format",
+    UnknownModel: "audio.input.transcription.model",
+    UnknownLanguage: "audio.input.transcription.language",
+}
+"""Below `session`."""
 
 
 class WrongEvent(InvalidMessage):
@@ -97,15 +106,16 @@ class RealtimeAdapter:
     def wire(self, handshake: Handshake) -> RealtimeWire:
         intent = handshake.last("intent")
         if intent not in (None, "transcription"):
-            raise InvalidConfig(f"intent {intent[:40]!r}: this server transcribes only; connect with intent=transcription")
+            raise WrongParameter(
+                "intent", f"intent {intent[:40]!r}: this server transcribes only; connect with intent=transcription"
+            )
         if handshake.last("call_id") is not None:
-            raise InvalidConfig("call_id: there are no calls here; connect with intent=transcription")
+            raise WrongParameter("call_id", "call_id: there are no calls here; connect with intent=transcription")
         beta = BETA_HEADER in handshake.headers.get("openai-beta", "") or BETA_PROTOCOL in handshake.subprotocols
         return RealtimeWire(SessionConfig(query_model=handshake.last("model") or None), beta=beta, intent=intent is not None)
 
     def refusal(self, error: VoiceForgeError, request_id: str) -> Refusal:
-        param = "model" if isinstance(error, UnknownModel) else None
-        return Refusal({"error": error_object(error, param)}, self.headers(request_id))
+        return Refusal(error_body(error), self.headers(request_id))
 
 
 class RealtimeWire:
@@ -212,9 +222,9 @@ class RealtimeWire:
         if config.manual != self.config.manual:
             late = ["turn_detection"]
         if late:
-            raise WrongSetting(
-                f"{', '.join(late)} can only be set before the first audio; open a new connection",
+            raise WrongParameter(
                 f"session.audio.input.{late[0]}",
+                f"{', '.join(late)} can only be set before the first audio; open a new connection",
             )
 
     def _pace(self) -> float:
@@ -254,7 +264,7 @@ class RealtimeWire:
         if error is None:
             return 1000, ""
         code = 1001 if isinstance(error, SessionTooLong) else error.close_code
-        return code, f"{error_object(error)['code']}: {error}".encode()[:LONGEST_REASON].decode(errors="ignore")
+        return code, f"{self._described(error)['code']}: {error}".encode()[:LONGEST_REASON].decode(errors="ignore")
 
     def _told(self, model: str) -> Body:
         session_id = f"sess_{self._session.session_id.replace('-', '')}"
@@ -271,11 +281,12 @@ class RealtimeWire:
         return f"{kind}_{self._session.session_id.replace('-', '')[:16]}{self._n_ids:06x}"
 
     def _described(self, error: VoiceForgeError) -> Body:
+        body = error_object(error)
         if isinstance(error, WrongEvent):
-            return error_object(error, error.param) | {"code": error.openai_code}
-        if isinstance(error, WrongSetting):
-            return error_object(error, error.param) | {"code": "invalid_value"}
-        return error_object(error, _PARAMS.get(type(error)))
+            return body | {"code": error.openai_code, "param": error.param}
+        name = _PARAMS.get(type(error))
+        param = f"session.{flat_name(name) if self._beta else name}" if name else body["param"]
+        return body | {"code": _CODES.get(type(error), body["code"]), "param": param}
 
 
 def _sendable(text: str) -> str:

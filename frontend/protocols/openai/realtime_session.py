@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from frontend.audio.format import AudioFormat
-from frontend.errors import InvalidConfig
 from frontend.protocols.base import Body, StreamOptions
+from frontend.protocols.openai.errors import WrongParameter
 
 LOGPROBS = "item.input_audio_transcription.logprobs"
 MOST_NAMED = 50
@@ -34,14 +34,6 @@ FLAT = {
 
 Text = Annotated[str, StringConstraints(max_length=10_000)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100)]
-
-
-class WrongSetting(InvalidConfig):
-    """`param`: where in the client's event."""
-
-    def __init__(self, message: str, param: str) -> None:
-        super().__init__(message)
-        self.param = param
 
 
 class _Part(BaseModel):
@@ -143,7 +135,7 @@ class SessionConfig:
         """Settings given that change nothing, by the names of the client's form."""
         names = [f"audio.input.{name}" for name in _idle(self.input)]
         names += [f"include.{name}" for name in self.session.include or () if name != LOGPROBS]
-        return [*(map(_flat_name, names) if flat else names), *self.unknown][:MOST_NAMED]
+        return [*(map(flat_name, names) if flat else names), *self.unknown][:MOST_NAMED]
 
     def told(self, session_id: str, model: str, limits: Mapping[str, float], *, flat: bool) -> Body:
         """The session object with what is in effect."""
@@ -177,9 +169,9 @@ class SessionConfig:
         return {**head, **{old: audio_input[new] for old, new in FLAT.items()}, "client_secret": None, **tail}
 
     def updated(self, changes: object) -> SessionConfig:
-        """With the settings of a client's `session` object, in either form. Raises `WrongSetting` or `InvalidAudio`."""
+        """With the settings of a client's `session` object, in either form. Raises `WrongParameter` or `InvalidAudio`."""
         if not isinstance(changes, dict):
-            raise WrongSetting("session is to be an object with the settings to change", "session")
+            raise WrongParameter("session", "session is to be an object with the settings to change")
         # Lone surrogates, which JSON may carry and UTF-8 may not, are told back to the client.
         given: dict[str, Any] = json.loads(json.dumps(changes, ensure_ascii=False).encode(errors="replace"))
         flat = not FLAT.keys().isdisjoint(given)
@@ -220,13 +212,13 @@ def _idle(given: Input) -> Iterator[str]:
 
 
 def _nested(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The beta's form in the other's. Raises `WrongSetting` for a format that is none."""
+    """The beta's form in the other's. Raises `WrongParameter` for a format that is none."""
     audio_input = {new: given[old] for old, new in FLAT.items() if old in given}
     if "format" in audio_input:
         name = audio_input["format"]
         if not isinstance(name, str) or name not in FLAT_FORMATS:
             known = ", ".join(FLAT_FORMATS)
-            raise WrongSetting(f"there is no format {str(name)[:40]!r}; send {known}", "session.input_audio_format")
+            raise WrongParameter("session.input_audio_format", f"there is no format {str(name)[:40]!r}; send {known}")
         audio_input["format"] = {"type": FLAT_FORMATS[name]}
     return {k: v for k, v in given.items() if k not in FLAT} | {"audio": {"input": audio_input}}
 
@@ -261,18 +253,19 @@ _MODELS: dict[str, type[BaseModel]] = {
 """The objects within a session, by their names in either form."""
 
 
-def _flat_name(name: str) -> str:
+def flat_name(name: str) -> str:
+    """The beta's name of what is below `audio.input`; others are the same."""
     inner = name.removeprefix("audio.input.")
     first, dot, rest = inner.partition(".")
     old = next((old for old, new in FLAT.items() if new == first), None)
     return f"{old}{dot}{rest}" if inner != name and old else name
 
 
-def _explained(error: ValidationError, *, flat: bool) -> WrongSetting:
+def _explained(error: ValidationError, *, flat: bool) -> WrongParameter:
     """The first of what is wrong."""
     first = error.errors()[0]
     path = ".".join(str(part)[:40] for part in first["loc"])
     if path == "type":
-        return WrongSetting('this server transcribes only; send session.type "transcription"', "session.type")
-    param = f"session.{_flat_name(path) if flat else path}"
-    return WrongSetting(f"{param}: {first['msg'][0].lower()}{first['msg'][1:]}", param)
+        return WrongParameter("session.type", 'this server transcribes only; send session.type "transcription"')
+    param = f"session.{flat_name(path) if flat else path}"
+    return WrongParameter(param, f"{param}: {first['msg'][0].lower()}{first['msg'][1:]}")
