@@ -216,7 +216,7 @@ class RealtimeWire:
         return Configure(config.options)
 
     def _check_late(self, config: SessionConfig) -> None:
-        """Raises `WrongSetting` for what cannot be changed once audio has come."""
+        """Raises `WrongParameter` for what cannot be changed once audio has come."""
         old, new = self.config.options, config.options
         late = [name for ours, name in SET_BEFORE_AUDIO.items() if getattr(old, ours) != getattr(new, ours)]
         if config.manual != self.config.manual:
