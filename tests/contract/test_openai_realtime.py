@@ -73,32 +73,39 @@ def terminating(server: Server, certificate: tuple[Path, Path]) -> Iterator[str]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
 
+    started, port, stop = threading.Event(), 0, asyncio.Event()
+    loop = asyncio.new_event_loop()
+
     async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
                 writer.write(data)
                 await writer.drain()
-        with contextlib.suppress(OSError):
-            writer.close()
+        writer.close()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         to_reader, to_writer = await asyncio.open_connection("127.0.0.1", server.port)
         await asyncio.gather(pipe(reader, to_writer), pipe(to_reader, writer))
 
-    loop = asyncio.new_event_loop()
-    listener = loop.run_until_complete(asyncio.start_server(accept, "127.0.0.1", 0, ssl=context))
-    thread = threading.Thread(target=loop.run_forever)
+    async def terminate() -> None:
+        nonlocal port
+        async with await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context) as listener:
+            port = listener.sockets[0].getsockname()[1]
+            started.set()
+            await stop.wait()
+
+    def serve() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(terminate())
+
+    thread = threading.Thread(target=serve)
     thread.start()
     try:
-        yield f"localhost:{listener.sockets[0].getsockname()[1]}"
+        assert started.wait(10)
+        yield f"localhost:{port}"
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(stop.set)
         thread.join()
-        listener.close()
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0.1))
-        loop.close()
 
 
 def run(server: Server, audio: Path, client: str, do: str, key: str, certificate: tuple[Path, Path]) -> Any:
