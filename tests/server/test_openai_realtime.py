@@ -15,6 +15,8 @@ import soxr
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from frontend.audio.format import AudioFormat
+from frontend.audio.pcm import PcmDecoder
 from tests.conftest import RATE, Pcm, Server, silence
 from tests.unit.realtime_schema import validate
 
@@ -83,10 +85,8 @@ def pcm(*pieces: Pcm, rate: int = 24_000) -> bytes:
 
 
 def mulaw(*pieces: Pcm) -> bytes:
-    """ITU-T G.711, from its table read backwards."""
-    from frontend.audio.pcm import _TABLES
-
-    table = _TABLES["mulaw"]
+    """ITU-T G.711, by the next higher of the values that its codes have."""
+    table = PcmDecoder(AudioFormat("mulaw", 8_000)).decode(bytes(range(256)))
     order = np.argsort(table)
     samples = np.frombuffer(pcm(*pieces, rate=8_000), "<i2") / 32768
     at = np.clip(np.searchsorted(table[order], samples), 0, 255)
