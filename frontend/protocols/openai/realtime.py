@@ -223,7 +223,7 @@ class RealtimeWire:
             late = ["turn_detection"]
         if late:
             raise WrongParameter(
-                f"session.audio.input.{late[0]}",
+                self._param(f"audio.input.{late[0]}"),
                 f"{', '.join(late)} can only be set before the first audio; open a new connection",
             )
 
@@ -256,8 +256,7 @@ class RealtimeWire:
         return [self._event("error", error=self._described(error) | {"event_id": caused_by})]
 
     def closed(self, totals: Totals, error: VoiceForgeError | None, now: str) -> list[Outgoing]:
-        described = self._described(error) if error else None
-        return self._events(self._turns.ended(described, self.config, beta=self._beta))
+        return self._events(self._turns.failed(self._described(error))) if error else []
 
     def close_frame(self, error: VoiceForgeError | None) -> tuple[int, str]:
         """1001 after a session's time is over: clients that connect again do so after it."""
@@ -285,8 +284,14 @@ class RealtimeWire:
         if isinstance(error, WrongEvent):
             return body | {"code": error.openai_code, "param": error.param}
         name = _PARAMS.get(type(error))
-        param = f"session.{flat_name(name) if self._beta else name}" if name else body["param"]
-        return body | {"code": _CODES.get(type(error), body["code"]), "param": param}
+        return body | {
+            "code": _CODES.get(type(error), body["code"]),
+            "param": self._param(name) if name else body["param"],
+        }
+
+    def _param(self, name: str) -> str:
+        """A setting below `session`, as this client calls it."""
+        return f"session.{flat_name(name) if self._beta else name}"
 
 
 def _sendable(text: str) -> str:

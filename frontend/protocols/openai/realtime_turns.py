@@ -11,7 +11,7 @@ from collections.abc import Callable
 from frontend.protocols.base import RATE, Body
 from frontend.protocols.openai.realtime_items import Item
 from frontend.protocols.openai.realtime_session import SessionConfig
-from frontend.speech.events import Event, Final, Flushed, NothingSaid, Partial, SpeechEnded, SpeechStarted
+from frontend.speech.events import Event, Final, Finished, Flushed, NothingSaid, Partial, SpeechEnded, SpeechStarted
 
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
 
@@ -52,17 +52,15 @@ class Turns:
                 return self._final(event, config)
             case NothingSaid() if self._committed and not self._committed[0].on_request:
                 return [self._complete(config)]
+            case Finished() if self._open and self._open.text:
+                # The server ends the session: what was heard and not committed is told as if it were.
+                return [*self._commit(self._open, beta=beta), self._complete(config)]
             case _:
                 return []
 
-    def ended(self, error: Body | None, config: SessionConfig, *, beta: bool) -> list[Body]:
-        """The session is over. What was heard and not committed is told as if it were; an item without its final has
-        failed, with the error."""
-        told: list[Body] = []
-        if self._open and self._open.text and not self._committed:
-            told = [*self._commit(self._open, beta=beta), self._complete(config)]
-        failed = [_of(item, f"{TRANSCRIPTION}.failed", content_index=0, error=error) for item in self._committed if error]
-        return told + failed
+    def failed(self, error: Body) -> list[Body]:
+        """Of items whose finals will not come."""
+        return [_of(item, f"{TRANSCRIPTION}.failed", content_index=0, error=error) for item in self._committed]
 
     def _current(self, config: SessionConfig) -> Item | None:
         """The open item; without server turns there is always one."""

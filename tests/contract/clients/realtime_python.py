@@ -20,7 +20,7 @@ COMPLETED = "conversation.item.input_audio_transcription.completed"
 PIECE = 4_800
 """Bytes of 100 ms at 24 kHz."""
 
-where = {"api_key": task["key"], "base_url": f"http://{task['host']}/v1", "websocket_base_url": f"ws://{task['host']}/v1"}
+where = {"api_key": task["key"], "base_url": f"http://{task['host']}/v1"}
 client = OpenAI(**where)
 vad: dict[str, Any] = {"type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, "silence_duration_ms": 500}
 transcription: dict[str, Any] = {"model": "gpt-4o-transcribe", "language": "en"}
@@ -110,7 +110,8 @@ def manual() -> dict[str, Any]:
 
 
 def beta() -> dict[str, Any]:
-    with client.beta.realtime.connect(
+    without_tls = OpenAI(**where, websocket_base_url=f"ws://{task['host']}/v1")
+    with without_tls.beta.realtime.connect(
         model="gpt-4o-realtime-preview", extra_query={"intent": "transcription"}
     ) as connection:
         connection.transcription_session.update(session=flat_session(vad))
