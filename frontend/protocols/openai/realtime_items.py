@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from frontend.protocols.base import RATE, Body
 from frontend.speech.events import Final, Partial, Word
 
+SPACELESS = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3000, 0x30FF), (0x3400, 0x9FFF), (0xFF00, 0xFFEF))
+"""Code points of scripts that are written without spaces: Thai and Lao, Burmese, Khmer, kana, Han, full-width forms."""
+
 
 @dataclass
 class Item:
@@ -66,9 +69,7 @@ def _spaced(text: str, words: Sequence[Word]) -> list[str]:
 
 
 def _spaceless(before: str, after: str) -> bool:
-    """Both of scripts that are written without spaces: kana, Han, Thai, Lao, Khmer, Burmese."""
-    ranges = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3000, 0x30FF), (0x3400, 0x9FFF), (0xFF00, 0xFFEF))
-    return all(any(low <= ord(c) <= high for low, high in ranges) for c in (before, after))
+    return all(any(low <= ord(c) <= high for low, high in SPACELESS) for c in (before, after))
 
 
 def _logprob(piece: str, word: Word) -> Body:
