@@ -280,6 +280,17 @@ def test_an_utterance_without_words_is_told_to_have_none():
     assert [type(e) for e in d.events] == [SpeechStarted, SpeechEnded, NothingSaid]
 
 
+def test_an_utterance_that_ends_with_its_cut_is_told_to_have_no_more():
+    full = 4 * RATE
+    one_word = Hypothesis(" one", (1,), (-0.1,), (Word(" one", 0, 3 * RATE, 0.9),), (1,))
+    settings = SessionSettings(max_segment=full, split_after=60 * RATE)
+    d = Driver(speech((1.0, full // FRAME - 3), (0.0, 2 * SECOND)), settings, answer=lambda _: one_word)
+    d.all_audio()
+    told = [e for e in d.events if isinstance(e, Final | SpeechEnded | NothingSaid)]
+    assert [type(e) for e in told] == [Final, SpeechEnded, NothingSaid]
+    assert not told[0].ends_utterance
+
+
 # --- languages ------------------------------------------------------------------------------------------------------
 
 
