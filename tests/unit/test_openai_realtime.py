@@ -47,7 +47,7 @@ from tests.unit.driver import Driver, window_as_text
 from tests.unit.realtime_schema import SCHEMA, validate
 
 STAMP = "2026-01-31T12:00:00.123Z"
-SESSION = Opened("0e8b1a4e-4a4c-4d6e-9a9a-0123456789ab", "nano", {"max_session_s": 1800.0}, STAMP)
+SESSION = Opened("0e8b1a4e-4a4c-4d6e-9a9a-0123456789ab", "nano", {"max_session_s": 1800.0, "no_data_timeout_s": 10.0}, STAMP)
 ADAPTER = RealtimeAdapter()
 BETA = {"openai-beta": "realtime=v1"}
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
@@ -181,6 +181,7 @@ def test_the_first_event(
     validate(told.body)
     assert told.body["type"] == kind
     assert ("input_audio_format" in told.body["session"]) is flat
+    assert told.body["session"]["voiceforge"]["limits"] == {"max_session_s": 1800.0}
 
 
 def test_without_settings_it_is_openais_defaults():

@@ -267,7 +267,8 @@ class RealtimeWire:
 
     def _told(self, model: str) -> Body:
         session_id = f"sess_{self._session.session_id.replace('-', '')}"
-        return self.config.told(session_id, model, self._session.limits, flat=self._beta)
+        limits = {k: v for k, v in self._session.limits.items() if k != "no_data_timeout_s"}  # clients may be silent here
+        return self.config.told(session_id, model, limits, flat=self._beta)
 
     def _event(self, kind: str, **fields: Any) -> Outgoing:
         return Outgoing({"type": kind, "event_id": self._id("event"), **fields})
