@@ -22,6 +22,7 @@ from frontend.inference.triton import Patience, TritonServer, triton_names
 from frontend.observability.metrics import Metrics
 from frontend.protocols.deepgram.live import DeepgramAdapter
 from frontend.protocols.native import NativeAdapter
+from frontend.protocols.openai.realtime import RealtimeAdapter
 from frontend.server.gateway import Gateway
 from frontend.server.http import application
 from frontend.server.recordings import Recordings
@@ -116,7 +117,7 @@ async def serving(settings: Settings, models: Sequence[str], siblings: Siblings 
         default = next(iter(models), found[0])
         services = Services(engine, metrics, settings, default)
         metrics.engine_lag.set_function(services.load.lag)
-        gateway = Gateway(services, Authenticator(settings.keys), [NativeAdapter(), DeepgramAdapter()])
+        gateway = Gateway(services, Authenticator(settings.keys), [NativeAdapter(), DeepgramAdapter(), RealtimeAdapter()])
         async with listening(settings, services, gateway, triton, infos, siblings) as running:
             yield running
 

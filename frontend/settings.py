@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-FOREIGN_MODELS = ("nova*", "enhanced*", "base", "base-*", "whisper*", "gpt-*transcribe*")
+FOREIGN_MODELS = ("nova*", "enhanced*", "base", "base-*", "whisper*", "gpt-*transcribe*", "gpt-*realtime*")
 """What applications written for Deepgram and OpenAI ask for."""
 
 
