@@ -101,6 +101,7 @@ async def serving(settings: Settings, models: Sequence[str]) -> AsyncGenerator[R
         watch = asyncio.create_task(engine.watch(), name="models")
         default = next(iter(models), found[0])
         services = Services(engine, metrics, settings, default)
+        await services.decoders.start()  # loading FFmpeg takes a while, which no stream shall wait for
         gateway = Gateway(services, Authenticator(settings.keys), [NativeAdapter(), DeepgramAdapter()])
         async with listening(settings, services, gateway, triton, infos) as running:
             yield running
@@ -145,3 +146,4 @@ async def listening(
         await gateway.drain(settings.drain_s)
         server.should_exit = True
         await serve
+        await services.decoders.close()

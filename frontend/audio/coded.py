@@ -9,13 +9,16 @@ import numpy as np
 import numpy.typing as npt
 from av.audio.codeccontext import AudioCodecContext
 from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 
+from frontend.audio.channels import Channels
 from frontend.audio.format import ENGINE_RATE, FRAMED, MAX_CHANNELS, PACKETS, AudioFormat
 from frontend.audio.resample import Float, Resampler
 from frontend.audio.sniff import ENOUGH, SEND, demuxer, id3_size, magic
+from frontend.audio.wav import Wav, parsed
 from frontend.errors import UndecodableAudio
 
 Block = npt.NDArray[np.int16]
@@ -27,13 +30,15 @@ RATES = range(4_000, 384_001)
 """Of decoded frames; what claims another rate is taken for corrupt."""
 MOST_FAILURES = 100
 """Errors of the demuxer one after another, then the container is given up."""
+PIECE = 65_536
+"""Bytes of a WAV stream decoded at once: two seconds of linear16."""
 CONTAINERS = "wav,w64,flac,ogg,mp3,aac,loas,mov,matroska,amr,aiff,caf,au,asf,avi,mpegts,nistsphere"
 """What FFmpeg may take bytes for: playlists would have it open other files and addresses."""
 OPTIONS = {
     "format_whitelist": ",".join([CONTAINERS, *FRAMED.values()]),
-    "probesize": "16384",  # of bytes that say nothing of themselves
+    "formatprobesize": "16384",  # of bytes that say nothing of themselves
+    "probesize": "16384",
     "analyzeduration": "1",  # the decoder finds out rate and channels; waiting for more packets would be latency
-    "max_size": "512",  # of a packet of WAV: 16 ms of linear16; the default is 64 to 100 ms
 }
 _SCALE = {"u1": 1 / 128, "i2": 1 / 32768, "i4": 1 / 2**31, "i8": 1 / 2**63}
 
@@ -52,10 +57,8 @@ class Decoder:
         What is broken within the stream is left out. Raises `UndecodableAudio` when nothing is left.
         """
         stream = _Stream(messages)
-        if self._format.contained:
-            frames = _frames(stream, _found(stream))
-        elif kind := magic(stream.head(1 if self._format.encoding in PACKETS else ENOUGH)):
-            frames = _frames(stream, kind)  # the name is that of the codec within
+        if self._format.contained or magic(stream.head(1 if self._format.encoding in PACKETS else ENOUGH)):
+            frames = _contained(stream)  # a codec's name may be that of the one within
         elif self._format.encoding in PACKETS:
             frames = self._packets(stream)
         else:
@@ -63,8 +66,11 @@ class Decoder:
         yield from self._heard(frames)
         stream.drop()
 
-    def file(self, path: str, head: bytes) -> Iterator[Block]:
-        """The samples of a file that begins with `head`; it may be sought in."""
+    def file(self, path: str, head: bytes, pieces: Iterable[bytes]) -> Iterator[Block]:
+        """The samples of a file, which may be sought in; `pieces` are all of it, `head` is how it begins."""
+        if self._format.raw and not magic(head):
+            yield from _raw(Channels(self._format, apart=self._apart), pieces)
+            return
         kind = "" if magic(head) else FRAMED.get(self._format.encoding, "")
         yield from self._heard(_frames(path, kind))
 
@@ -100,9 +106,8 @@ class Decoder:
         yield np.stack([resampler.feed(samples[i % len(samples)]) for i, resampler in enumerate(self._resamplers)])
 
     def _packets(self, stream: _Stream) -> Iterator[AudioFrame]:
-        context = AudioCodecContext.create(self._format.encoding, "r")
-        context.sample_rate = self._format.sample_rate
-        context.layout = "stereo" if self._format.channels == 2 else "mono"
+        layout = "stereo" if self._format.channels == 2 else "mono"
+        context = _context(self._format.encoding, self._format.sample_rate, layout)
         for message in stream.messages():
             try:
                 yield from context.decode(Packet(message))
@@ -110,19 +115,58 @@ class Decoder:
                 continue
 
 
-def _found(stream: _Stream) -> str:
+def _raw(channels: Channels, pieces: Iterable[bytes]) -> Iterator[Block]:
+    for piece in pieces:
+        yield from _cut(np.stack(channels.feed(piece)))
+    yield np.stack(channels.flush())
+
+
+def _contained(stream: _Stream) -> Iterator[AudioFrame]:
     while size := id3_size(stream.head(10)):  # whatever comes after it; MP3, AAC and FLAC do
         stream.skip(size)
     head = stream.head(ENOUGH)
     while (kind := demuxer(head)) is None and not stream.ended:
         head = stream.head(len(head) + 1)
-    return kind or ""
+    if kind == "wav" and (wav := _plain(stream)):
+        return _pcm(stream, wav)
+    return _frames(stream, kind or "")
+
+
+def _plain(stream: _Stream) -> Wav | None:
+    head = stream.head(ENOUGH)
+    while not stream.ended:
+        try:
+            return parsed(head)
+        except IndexError:
+            head = stream.head(len(head) + 1)
+    return None
+
+
+def _pcm(stream: _Stream, wav: Wav) -> Iterator[AudioFrame]:
+    """The samples as they come; none is held back."""
+    context = _context(wav.codec, wav.sample_rate, f"{wav.channels}c")
+    stream.skip(wav.begin)
+    left, rest = wav.length, b""
+    while data := stream.read(PIECE if left is None else min(PIECE, left)):
+        left = None if left is None else left - len(data)
+        data = rest + data
+        whole = len(data) - len(data) % wav.frame_bytes
+        data, rest = data[:whole], data[whole:]
+        if data:
+            yield from context.decode(Packet(data))
+
+
+def _context(codec: str, sample_rate: int, layout: str) -> AudioCodecContext:
+    context = AudioCodecContext.create(codec, "r")
+    assert isinstance(context, AudioCodecContext)
+    context.sample_rate, context.layout = sample_rate, layout
+    return context
 
 
 def _frames(source: _Stream | str, kind: str) -> Iterator[AudioFrame]:
     """Raises `UndecodableAudio` when it is not the container that it seems to be; skips what is broken within."""
     try:
-        container = av.open(source, format=kind or None, options=OPTIONS, metadata_errors="ignore")
+        container = av.open(source, "r", format=kind or None, options=OPTIONS, metadata_errors="ignore")
     except (FFmpegError, ValueError) as error:
         raise UndecodableAudio(f"nothing decodes it; {SEND}") from error
     with container:
@@ -135,11 +179,11 @@ def _frames(source: _Stream | str, kind: str) -> Iterator[AudioFrame]:
                 continue
 
 
-def _demuxed(container: InputContainer) -> Iterator[Packet]:
+def _demuxed(container: InputContainer) -> Iterator[Packet[AudioStream]]:
     failures = 0
     while failures < MOST_FAILURES:
         try:
-            for packet in container.demux(audio=0):
+            for packet in container.demux(container.streams.audio[0]):
                 failures = 0
                 yield packet
             return

@@ -46,6 +46,11 @@ class AudioFormat:
         return self.encoding in BYTES_PER_SAMPLE
 
     @property
+    def needs_rate(self) -> bool:
+        """Whether the bytes do not say at what rate they are."""
+        return self.raw or self.encoding == "speex"
+
+    @property
     def contained(self) -> bool:
         """Whether rate and channels are known only when the bytes are."""
         return self.encoding in CONTAINERS

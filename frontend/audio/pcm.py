@@ -43,7 +43,7 @@ class PcmDecoder:
         data, self._rest = data[:whole], data[whole:]
         if self._format.encoding in _INTEGERS:
             samples = np.frombuffer(data, _INTEGERS[self._format.encoding])
-            samples = samples.astype(np.float32) / (1 << 8 * samples.itemsize - 1)
+            samples = samples.astype(np.float32) / np.float32(1 << 8 * samples.itemsize - 1)
         elif self._format.encoding == "float32":
             samples = np.nan_to_num(np.frombuffer(data, "<f4"), nan=0.0, posinf=0.0, neginf=0.0)
             samples = np.clip(samples, -1.0, 1.0)

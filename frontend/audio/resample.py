@@ -20,7 +20,9 @@ class Resampler:
     """
 
     def __init__(self, rate: float) -> None:
-        self._soxr = None if rate == ENGINE_RATE else soxr.ResampleStream(rate, ENGINE_RATE, 1, dtype="float32", quality="MQ")
+        self._soxr = (
+            None if rate == ENGINE_RATE else soxr.ResampleStream(rate, ENGINE_RATE, 1, dtype="float32", quality="MQ")
+        )
 
     def feed(self, samples: Float) -> Pcm:
         return self._convert(samples, last=False)

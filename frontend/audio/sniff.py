@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from frontend.errors import UndecodableAudio
 
-SEND = "send WAV, FLAC, Ogg, WebM, MP3, AAC, AMR or MP4 (fragmented, or with its index first), or name the encoding of raw audio"
+SEND = "send WAV, FLAC, Ogg, WebM, MP3, AAC, AMR or MP4 (fragmented or index first), or name the encoding of raw audio"
 MOST_HEAD = 4096
 """Bytes after which FFmpeg shall find out by itself, or say that it cannot."""
 

@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import sys
+import traceback
 
 from frontend.decoding import worker
 
@@ -68,7 +69,7 @@ def _decode(sock: socket.socket) -> None:
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
     except BaseException:
-        sys.excepthook(*sys.exc_info())
+        traceback.print_exc()
     finally:
         os._exit(0)
 

@@ -17,6 +17,7 @@ from frontend.errors import VoiceForgeError
 
 HEAD_BYTES = 64
 """Of a file, to see its signature."""
+PIECE_BYTES = 64 * 1024
 
 
 def limit(memory_bytes: int) -> None:
@@ -37,7 +38,7 @@ def run(sock: socket.socket) -> None:
         if path := job["path"]:
             with Path(path).open("rb") as file:
                 head = file.read(HEAD_BYTES)
-            blocks = decoder.file(path, head)
+            blocks = decoder.file(path, head, _pieces(Path(path)))
         else:
             blocks = decoder.blocks(_messages(sock, decoder))
         for block in blocks:
@@ -46,7 +47,13 @@ def run(sock: socket.socket) -> None:
     except VoiceForgeError as error:
         sock.sendall(wire.packed(wire.FAILED, str(error).encode()))
     except MemoryError:
-        sock.sendall(wire.packed(wire.FAILED, b"decoding it takes more memory than a stream may have; send another encoding"))
+        sock.sendall(wire.packed(wire.FAILED, b"it takes more memory than a stream may have; send another encoding"))
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            yield piece
 
 
 def _messages(sock: socket.socket, decoder: Decoder) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ import itertools
 import json
 import socket
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -75,7 +75,7 @@ class Decoders:
         finally:
             decoder.close()
 
-    async def fork(self, job: dict[str, object]) -> tuple[int, Streams]:
+    async def fork(self, job: Mapping[str, object]) -> tuple[int, Streams]:
         """A process at work on a job, by its number. Raises `EngineUnavailable` when there is no host."""
         await self.start()
         number, (ours, theirs) = next(self._numbers), socket.socketpair()
@@ -87,7 +87,7 @@ class Decoders:
                 ours.close()
                 raise EngineUnavailable(NO_DECODER) from error
         reader, writer = await asyncio.open_unix_connection(sock=ours)
-        writer.write(wire.packed(wire.JOB, json.dumps(job | {"memory_bytes": self._memory_bytes}).encode()))
+        writer.write(wire.packed(wire.JOB, json.dumps({**job, "memory_bytes": self._memory_bytes}).encode()))
         return number, (reader, writer)
 
     def kill(self, number: int) -> None:
@@ -194,7 +194,9 @@ class CodedInput:
         except (TimeoutError, asyncio.IncompleteReadError, ConnectionError) as error:
             self.close()
             what = "took too long over" if isinstance(error, TimeoutError) else "failed at"
-            raise UndecodableAudio(f"the decoder {what} the audio; send another encoding, or open a new connection") from error
+            raise UndecodableAudio(
+                f"the decoder {what} the audio; send another encoding, or open a new connection"
+            ) from error
         kind, self._head = self._head[0], None
         if kind == wire.FAILED:
             self.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Literal
@@ -12,6 +12,7 @@ from frontend.errors import UnknownModel
 from frontend.inference.base import AsrStream, Engine, Pcm
 from frontend.observability.metrics import Metrics
 from frontend.protocols.base import StreamOptions
+from frontend.server.decoders import Decoders
 from frontend.server.live import LiveSession
 from frontend.server.web import Web, anywhere
 from frontend.settings import Settings
@@ -35,6 +36,7 @@ class Services:
     metrics: Metrics
     settings: Settings
     default_model: str
+    decoders: Decoders = field(default_factory=Decoders)
 
     @cached_property
     def web(self) -> Web:

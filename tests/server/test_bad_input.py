@@ -24,7 +24,7 @@ MESSAGES = {
     "configure without config": ('{"type":"configure"}', "INVALID_MESSAGE"),
     "unknown setting": ('{"type":"configure","config":{"volume":11}}', "INVALID_CONFIG"),
     "setting out of range": ('{"type":"configure","config":{"endpointing_ms":5}}', "INVALID_CONFIG"),
-    "unknown encoding": ('{"type":"configure","config":{"encoding":"opus"}}', "INVALID_AUDIO_FORMAT"),
+    "unknown encoding": ('{"type":"configure","config":{"encoding":"mp17"}}', "INVALID_AUDIO_FORMAT"),
     "wrong rate": ('{"type":"configure","config":{"sample_rate":96000}}', "INVALID_AUDIO_FORMAT"),
     "unknown model": ('{"type":"configure","config":{"model":"huge"}}', "UNKNOWN_MODEL"),
 }
