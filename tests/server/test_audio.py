@@ -18,9 +18,9 @@ from rapidfuzz.distance import Levenshtein
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from bench.encoded import KINDS, Kind, encode
 from frontend.audio.format import ENCODINGS
 from tests.conftest import RATE, Client, Server, client, silence
-from tests.encoded import KINDS, Kind, encode
 from tests.unit.deepgram_schema import validate
 
 TRAIN, WINDOW = "The train to London leaves at half past three.", "Please open the window in the kitchen."

@@ -17,11 +17,11 @@ import numpy as np
 import psutil
 import pytest
 
+from bench.encoded import KINDS, RATE, Kind, encode
 from frontend.audio.format import AudioFormat
 from frontend.errors import EngineUnavailable, UndecodableAudio
 from frontend.server.decoders import CodedInput, Decoders
 from tests.conftest import ROOT, SHARED
-from tests.encoded import KINDS, RATE, Kind, encode
 
 AUTO = AudioFormat("auto")
 FILES = sorted(p for p in (SHARED / "speech/formats").glob("*/*") if p.suffix not in {".raw", ".alaw", ".ulaw"})

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.encoded import KINDS, RATE, Kind, encode
 from frontend.audio.coded import LONGEST_BLOCK, Decoder
 from frontend.audio.format import ENCODINGS, AudioFormat
 from frontend.errors import UndecodableAudio
-from tests.encoded import KINDS, RATE, Kind, encode
 from tests.unit.strategies import cuts, pieces
 
 STREAMS = [name for name, kind in KINDS.items() if kind.container]

@@ -46,6 +46,7 @@ KINDS = {
     "mpegts": Kind("mpegts", "aac", bit_rate=48_000, lag_s=0.6),
     "amr": Kind("amr", "libopencore_amrnb", 8_000, bit_rate=12_200),
     "g722": Kind("g722", "g722", encoding="g722"),
+    "opus-32": Kind(None, "libopus", 48_000, bit_rate=32_000, encoding="opus"),
     "opus": Kind(None, "libopus", 48_000, bit_rate=24_000, encoding="opus"),
 }
 
@@ -68,9 +69,8 @@ def encode(samples: np.ndarray, kind: Kind) -> list[bytes]:
     given = np.broadcast_to(samples, (kind.channels, samples.shape[-1]))
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(given.T).reshape(1, -1), "s16", layout)
     frame.sample_rate = RATE
-    format_ = context.format.name if context.format else "s16"
     context.open()
-    resampler = av.AudioResampler(context.format.name or format_, layout, kind.rate, context.frame_size or 0)
+    resampler = av.AudioResampler(context.format.name, layout, kind.rate, context.frame_size or 0)
     for piece in [*resampler.resample(frame), *resampler.resample(None), None]:
         for packet in context.encode(piece):
             packets.append(bytes(packet))
