@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
 import socket
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -22,6 +23,10 @@ from frontend.errors import EngineUnavailable, UndecodableAudio
 Block = npt.NDArray[np.int16]
 """int16 (channels, n) at 16 kHz, a second at most."""
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""What forks must not have threads; numpy starts some where it is let."""
+END_S = 5
+"""For the host to end by itself."""
 NO_DECODER = "no decoder could be started; connect again in a few seconds"
 
 
@@ -45,10 +50,12 @@ class Decoders:
                 return
             await self._stop()
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._control.setblocking(False)  # a host that takes nothing is like none
             with theirs:
                 self._process = await asyncio.create_subprocess_exec(
                     sys.executable, "-m", "frontend.decoding.host", str(theirs.fileno()),
                     stdin=asyncio.subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True,
+                    env=os.environ | ONE_THREAD,
                 )  # fmt: skip
 
     async def close(self) -> None:
@@ -59,7 +66,11 @@ class Decoders:
         if self._control:
             self._control.close()
         if self._process:
-            await self._process.wait()
+            try:
+                await asyncio.wait_for(self._process.wait(), END_S)
+            except TimeoutError:
+                self._process.kill()
+                await self._process.wait()
         self._control = self._process = None
 
     def stream(self, audio: AudioFormat, *, apart: bool) -> CodedInput:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Literal
@@ -36,7 +36,10 @@ class Services:
     metrics: Metrics
     settings: Settings
     default_model: str
-    decoders: Decoders = field(default_factory=Decoders)
+
+    @cached_property
+    def decoders(self) -> Decoders:
+        return Decoders(patience_s=self.settings.decoder_patience_s, memory_bytes=self.settings.decoder_memory_mb * 2**20)
 
     @cached_property
     def web(self) -> Web:

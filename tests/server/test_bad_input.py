@@ -53,7 +53,7 @@ async def test_text_that_is_not_utf8_closes_the_connection_with_1007(server):
 
 
 REFUSED = {
-    "encoding=opus": (415, "INVALID_AUDIO_FORMAT", "linear16"),
+    "encoding=mp17": (415, "INVALID_AUDIO_FORMAT", "linear16"),
     "sample_rate=4000": (415, "INVALID_AUDIO_FORMAT", "8000"),
     "channels=0": (415, "INVALID_AUDIO_FORMAT", "16"),
     "sample_rate=fast": (400, "INVALID_CONFIG", "sample_rate"),
