@@ -35,7 +35,6 @@ PIECE = 65_536
 CONTAINERS = "wav,w64,flac,ogg,mp3,aac,loas,mov,matroska,amr,aiff,caf,au,asf,avi,mpegts,nistsphere"
 """What FFmpeg may take bytes for: playlists would have it open other files and addresses."""
 OPTIONS = {
-    "format_whitelist": ",".join([CONTAINERS, *FRAMED.values()]),
     "formatprobesize": "16384",  # of bytes that say nothing of themselves
     "probesize": "16384",
     "analyzeduration": "1",  # the decoder finds out rate and channels; waiting for more packets would be latency
@@ -166,7 +165,8 @@ def _context(codec: str, sample_rate: int, layout: str) -> AudioCodecContext:
 def _frames(source: _Stream | str, kind: str) -> Iterator[AudioFrame]:
     """Raises `UndecodableAudio` when it is not the container that it seems to be; skips what is broken within."""
     try:
-        container = av.open(source, "r", format=kind or None, options=OPTIONS, metadata_errors="ignore")
+        options = OPTIONS | {"format_whitelist": kind or CONTAINERS}
+        container = av.open(source, "r", format=kind or None, options=options, metadata_errors="ignore")
     except (FFmpegError, ValueError) as error:
         raise UndecodableAudio(f"nothing decodes it; {SEND}") from error
     with container:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 MOST_HEAD = 65_536
 """Bytes before the samples; FFmpeg takes what has more."""
+MOST_CHANNELS, MOST_RATE = 64, 384_000
 _CODECS = {
     (1, 8): "pcm_u8", (1, 16): "pcm_s16le", (1, 24): "pcm_s24le", (1, 32): "pcm_s32le",
     (3, 32): "pcm_f32le", (3, 64): "pcm_f64le", (6, 8): "pcm_alaw", (7, 8): "pcm_mulaw",
@@ -61,4 +62,5 @@ def _format(fmt: bytes) -> tuple[str, int, int, int] | None:
     if tag == EXTENSIBLE and len(fmt) >= 26:
         (tag,) = struct.unpack_from("<H", fmt, 24)
     codec = _CODECS.get((tag, bits))
-    return (codec, rate, channels, frame_bytes) if codec and channels and frame_bytes == channels * bits // 8 else None
+    sensible = 0 < channels <= MOST_CHANNELS and 0 < rate <= MOST_RATE and frame_bytes == channels * bits // 8
+    return (codec, rate, channels, frame_bytes) if codec and sensible else None

@@ -100,6 +100,7 @@ def test_a_writer_that_did_not_know_the_length_is_understood(size: int):
 def test_other_wavs_are_left_to_ffmpeg():
     assert parsed(wav(struct.pack("<HHIIHH", 2, 1, 8000, 4000, 256, 4), size=256)) is None  # ADPCM
     assert parsed(wav(struct.pack("<HHIIHH", 1, 0, 8000, 0, 0, 16), size=4)) is None
+    assert parsed(wav(struct.pack("<HHIIHH", 1, 1, 4_000_000_000, 0, 2, 16), size=4)) is None
     assert parsed(b"OggS" + bytes(20)) is None
 
 
