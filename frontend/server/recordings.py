@@ -9,7 +9,7 @@ import logging
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -28,7 +28,6 @@ from frontend.protocols.deepgram.recorded import Recording, Transcript, response
 from frontend.protocols.deepgram.refusals import refusal, request_id_header
 from frontend.server.callbacks import CallbackSender
 from frontend.server.connection import now
-from frontend.server.decoding import blocks
 from frontend.server.gateway import RETRY_AFTER_S, Gateway
 from frontend.server.http_auth import admitted
 from frontend.server.live import LiveSession
@@ -129,7 +128,8 @@ class Recordings:
         sessions: list[LiveSession] = []
         transcripts: list[Transcript] = []
         async with AsyncExitStack() as running:
-            async for block in blocks(job.path, listen.raw, multichannel=options.multichannel):
+            decoded = services.decoders.file(job.path, options.audio, apart=options.multichannel)
+            async for block in await running.enter_async_context(aclosing(decoded)):
                 while len(sessions) < len(block):
                     transcripts.append(Transcript(listen))
                     session = open_session(services, options, transcripts[-1].add)
