@@ -233,7 +233,7 @@ class Scheduler:
         if joined:
             self._repack(joined)
 
-    def _first_pass(self, hidden: Array, tokens: npt.NDArray[np.int64]) -> tuple[list[Array], list[Array]]:
+    def first_pass(self, hidden: Array, tokens: npt.NDArray[np.int64]) -> tuple[list[Array], list[Array]]:
         """Cross-attention's keys and values, and the decoder's outputs for `tokens` (B, n) from an empty cache."""
         cross = run(self._cross, [f"cross_{n}" for n in self._kv], {"hidden_states": hidden})
         batch, n = tokens.shape
@@ -252,7 +252,7 @@ class Scheduler:
         """Settles the language of jobs whose windows are of one length: the likeliest after the start token."""
         vocabulary = self._vocabulary
         tokens = np.full((len(jobs), 1), vocabulary.sot, np.int64)
-        _, (logits, *_) = self._first_pass(np.stack([j.hidden for j in jobs]), tokens)
+        _, (logits, *_) = self.first_pass(np.stack([j.hidden for j in jobs]), tokens)
         codes, ids = zip(*vocabulary.language_ids.items(), strict=True)
         scores = log_softmax(logits[:, 0, list(ids)])
         for job, row in zip(jobs, scores, strict=True):
@@ -263,7 +263,7 @@ class Scheduler:
     def _prefill(self, jobs: list[Job]) -> list[_Row]:
         now = time.perf_counter()
         tokens = np.array([j.prompt + j.prefix for j in jobs], np.int64)
-        cross, (logits, attention, *present) = self._first_pass(np.stack([j.hidden for j in jobs]), tokens)
+        cross, (logits, attention, *present) = self.first_pass(np.stack([j.hidden for j in jobs]), tokens)
         rows: list[_Row] = []
         for i, job in enumerate(jobs):
             first = len(job.prompt) - 1  # the position that predicts the first text token

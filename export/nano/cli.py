@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from export.nano import card as cards
-from export.nano import corpus
+from export.nano import conditions, corpus
 from export.nano import evaluate as evaluation
 from export.repository import CHECKPOINTS
 
@@ -20,6 +23,7 @@ console = Console()
 Work = Annotated[Path, typer.Option(help="Folder for data, runs and test sets; tens of gigabytes.")]
 Checkpoint = Annotated[Path, typer.Option(help="A checkpoint folder in Hugging Face's format.")]
 WORK = Path("runs/nano")
+OTHER_WINDOWS_S = (12, 30)
 WINDOWS_S = (1, 2, 3, 4, 5, 6, 8, 10, 12)
 
 
@@ -82,25 +86,48 @@ def evaluate(
     work: Work = WORK,
     checkpoint: Checkpoint = CHECKPOINTS,
     precision: str = "fp32",
-    window_s: Annotated[float | None, typer.Option(help="Pad every utterance to this window.")] = None,
     recorded: Annotated[list[Path] | None, typer.Option(help="Folders of real speech with transcripts.tsv.")] = None,
+    noise: Annotated[Path | None, typer.Option(help="Folder of noises, to hear each set in too, 10 dB below it.")] = None,
+    digits: Annotated[Path | None, typer.Option(help="Recordings of the free spoken digit dataset.")] = None,
+    quick: Annotated[bool, typer.Option(help="The sets themselves, nothing else.")] = False,
     out: Annotated[Path | None, typer.Option(help="Also write the scores as JSON.")] = None,
 ) -> None:
-    """Print word error rates on the held-out sentences: in voices trained on, in others, and on real speech."""
+    """Print word error rates on the held-out sentences: in voices trained on, in others, and on real speech; each also in
+    noise and over a telephone line; in other windows; and how well timestamps are placed."""
     corpus.synthesise_test(work / "test")
-    sets = {name: corpus.read_shard(work / "test" / f"{name}.jsonl") for name in ("seen", "unseen")}
+    plain = {name: corpus.read_shard(work / "test" / f"{name}.jsonl") for name in ("seen", "unseen")}
     for folder in recorded or []:
         name = f"{folder.parent.name}-{folder.name}"
         index = work / "test" / "recorded" / f"{name}.jsonl"
         if not index.exists():
             corpus.write_shard(index.parent, name, corpus.recorded(folder, folder / "transcripts.tsv"))
-        sets[name] = corpus.read_shard(index)
-    scores = evaluation.evaluate(checkpoint, sets, precision, window_s)
+        plain[name] = corpus.read_shard(index)
+    found: dict[str, Any] = {"precision": precision, "normaliser": evaluation.NORMALISER}
+    recogniser = evaluation.Recogniser(checkpoint, precision)
+
+    def measure(key: str, sets: Mapping[str, Sequence[conditions.Spoken]], window_s: float | None = None) -> None:
+        scores = evaluation.evaluate(recogniser, sets, window_s)
+        found.setdefault(key, {}).update({n: asdict(s) | {"wer": round(s.wer, 2)} for n, s in scores.items()})
+        for name, score in scores.items():
+            console.print(f"  {name:36} {score}", highlight=False)
+
     console.print(f"word error rate, {precision}, greedy, normaliser: {evaluation.NORMALISER}")
-    for name, score in scores.items():
-        console.print(f"  {name:24} {score}", highlight=False)
+    try:
+        measure("sets", plain)
+        if not quick:
+            measure("sets", {f"{n}, over a telephone line": conditions.over_telephone(items) for n, items in plain.items()})
+            if noise:
+                measure("sets", {f"{n}, in noise": conditions.in_noise(items, noise) for n, items in plain.items()})
+            if digits:
+                measure("sets", {"digits": conditions.digits(digits)})
+            for window_s in OTHER_WINDOWS_S:
+                measure("windows", {f"seen, {window_s:g} s windows": plain["seen"]}, window_s)
+            found["timestamps"] = evaluation.timestamps(recogniser, plain["seen"])
+            console.print(f"  timestamps: {found['timestamps']}", highlight=False)
+    finally:
+        recogniser.close()
     if out:
-        out.write_text(evaluation.as_json(scores) + "\n")
+        out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 @app.command()

@@ -6,11 +6,10 @@ jiwer over all words of a set.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +23,13 @@ from export import whisper
 from export.checkpoint import open_checkpoint
 from export.engine.scheduler import Hypothesis, Job, Scheduler, run, sessions
 from export.nano import corpus
+from export.nano.conditions import Spoken
+from export.nano.synth import PAUSES
 from export.repository import vocabulary, window_lengths
 
 RATE = 16_000
+TIMESTAMP_S, TIMESTAMPS = 0.02, 1501
+SAMPLES_PER_STATE = 320
 NORMALISER = "whisper-normalizer EnglishTextNormalizer"
 Pcm = npt.NDArray[np.int16]
 
@@ -58,7 +61,7 @@ class Recogniser:
         options.intra_op_num_threads = threads
         self._encoder = ort.InferenceSession(str(folder / "encoder.onnx"), options, providers=["CPUExecutionProvider"])
         graphs = sessions(folder, ["CPUExecutionProvider"], threads)
-        self.vocabulary = vocabulary(checkpoint)
+        self.vocabulary, self.tokenizer = vocabulary(checkpoint), checkpoint.tokenizer
         self._scheduler = Scheduler(graphs["cross"], graphs["decoder"], self.vocabulary)
         self.windows = [round(s * RATE) for s in window_lengths(checkpoint)]
 
@@ -66,17 +69,28 @@ class Recogniser:
         self._scheduler.stop()
         self._folder.cleanup()
 
+    def hidden(self, clip: Pcm, window_s: float | None = None) -> npt.NDArray[np.float32]:
+        """The encoder's states (T, d) of a clip in the smallest window that holds it, or in `window_s`."""
+        size = round(window_s * RATE) if window_s else next((w for w in self.windows if w >= len(clip)), self.windows[-1])
+        padded = np.zeros((1, size), np.int16)
+        padded[0, : min(len(clip), size)] = clip[:size]
+        return run(self._encoder, ["hidden_states"], {"audio": padded})[0][0]
+
+    def timestamp(self, hidden: npt.NDArray[np.float32], text: Sequence[int], start: float | None = None) -> float:
+        """Seconds: the likeliest timestamp token before the text, or, given that one, after it."""
+        v = self.vocabulary
+        first = v.no_timestamps + 1
+        tokens = [v.sot] if start is None else [v.sot, first + round(start / TIMESTAMP_S), *text]
+        _, (logits, *_) = self._scheduler.first_pass(hidden[None], np.array([tokens], np.int64))
+        return TIMESTAMP_S * int(logits[0, -1, first : first + TIMESTAMPS].argmax())
+
     def transcribe(self, clips: Sequence[Pcm], *, window_s: float | None = None, words: bool = False) -> list[Hypothesis]:
         """Decodes each clip (int16, 16 kHz) in the smallest window that holds it, or in `window_s`."""
         results: list[Hypothesis | None] = [None] * len(clips)
         pending = threading.Semaphore(32)
         for i, clip in enumerate(clips):
-            size = (
-                round(window_s * RATE) if window_s else next((w for w in self.windows if w >= len(clip)), self.windows[-1])
-            )
-            padded = np.zeros((1, size), np.int16)
-            padded[0, : min(len(clip), size)] = clip[:size]
-            hidden = run(self._encoder, ["hidden_states"], {"audio": padded})[0][0]
+            hidden = self.hidden(clip, window_s)
+            size = len(hidden) * SAMPLES_PER_STATE
             pending.acquire()
 
             def done(result: Hypothesis | Exception, i: int = i) -> None:
@@ -97,29 +111,36 @@ def word_errors(references: Iterable[str], hypotheses: Iterable[str]) -> Score:
     return Score(100 * wer, len(pairs), sum(len(r.split()) for r, _ in pairs))
 
 
+def timestamps(recogniser: Recogniser, items: Sequence[corpus.Item]) -> dict[str, float]:
+    """Errors in seconds of the timestamp tokens around the right text, against the synthesiser's phones."""
+    errors: list[float] = []
+    for item in items:
+        spoken = [p for p in item.phones if p[0] not in PAUSES]
+        if not spoken:
+            continue
+        hidden = recogniser.hidden(item.audio())
+        start = recogniser.timestamp(hidden, [])
+        end = recogniser.timestamp(hidden, recogniser.tokenizer.encode(" " + item.text, add_special_tokens=False).ids, start)
+        errors += [abs(start - spoken[0][1]), abs(end - spoken[-1][2])]
+    return {
+        "median_s": round(float(np.median(errors)), 3),
+        "p95_s": round(float(np.percentile(errors, 95)), 3),
+        "within_0.2_s": round(float(np.mean(np.array(errors) <= 0.2)), 3),
+    }
+
+
 def evaluate(
-    checkpoint: Path, sets: dict[str, list[corpus.Item]], precision: str = "fp32", window_s: float | None = None
+    recogniser: Recogniser, sets: Mapping[str, Sequence[Spoken]], window_s: float | None = None
 ) -> dict[str, Score]:
     """WER of each set, and of each synthesiser within it."""
-    recogniser = Recogniser(checkpoint, precision)
     scores: dict[str, Score] = {}
-    try:
-        for name, items in sets.items():
-            found = [h.text for h in recogniser.transcribe([i.audio() for i in items], window_s=window_s)]
-            scores[name] = word_errors([i.text for i in items], found)
-            engines: dict[str, list[int]] = defaultdict(list)
-            for k, item in enumerate(items):
-                engines[item.voice.split(":")[0]].append(k)
-            if len(engines) > 1:
-                for engine, members in sorted(engines.items()):
-                    scores[f"{name}/{engine}"] = word_errors([items[k].text for k in members], [found[k] for k in members])
-    finally:
-        recogniser.close()
+    for name, items in sets.items():
+        found = [h.text for h in recogniser.transcribe([i.audio() for i in items], window_s=window_s)]
+        scores[name] = word_errors([i.text for i in items], found)
+        engines: dict[str, list[int]] = defaultdict(list)
+        for k, item in enumerate(items):
+            engines[item.voice.split(":")[0]].append(k)
+        if len(engines) > 1:
+            for engine, members in sorted(engines.items()):
+                scores[f"{name}/{engine}"] = word_errors([items[k].text for k in members], [found[k] for k in members])
     return scores
-
-
-def as_json(scores: dict[str, Score]) -> str:
-    return json.dumps(
-        {n: {"wer": round(s.wer, 2), "utterances": s.n_utterances, "words": s.n_words} for n, s in scores.items()},
-        indent=1,
-    )
