@@ -25,7 +25,7 @@ class LiveSession:
 
     def __init__(
         self, settings: SessionSettings, vad: VadStream, asr: AsrStream, metrics: Metrics,
-        emit: Callable[[Event], None], *, max_backlog_s: float,
+        emit: Callable[[Event], object], *, max_backlog_s: float,
     ) -> None:  # fmt: skip
         self.core = SessionCore(settings)
         self._vad, self._asr, self._metrics, self._emit = vad, asr, metrics, emit
