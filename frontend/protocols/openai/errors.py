@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from frontend.errors import (
     InvalidConfig,
-    MessageTooBig,
     Unauthorized,
     UnknownLanguage,
     UnknownModel,
@@ -15,7 +14,6 @@ from frontend.protocols.base import Body
 _CODES: dict[type[VoiceForgeError], str] = {
     Unauthorized: "invalid_api_key",
     UnknownModel: "model_not_found",
-    MessageTooBig: "file_too_large",
 }
 """OpenAI's codes, where it has one; the others are ours, in lower case as its codes are."""
 
