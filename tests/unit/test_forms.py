@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import AsyncIterator
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frontend.errors import InvalidMessage, MessageTooBig, VoiceForgeError
+from frontend.errors import InvalidMessage, MessageTooBig
 from frontend.server.forms import MOST_FIELD_BYTES, MOST_PARTS, FormReader
 from frontend.server.recorded import Arriving
 
@@ -119,11 +120,10 @@ async def test_what_is_no_form(sent: bytes, content_type: str | None):
         await read(sent, content_type)
 
 
-@given(
-    st.lists(st.sampled_from([b"--b", b"\r\n", b"--", b"Content-Disposition: form-data; name=x", b":", b"\0"]) | st.binary())
-)
+TOKENS = st.sampled_from([b"--b", b"\r\n", b"--", b"Content-Disposition: form-data; name=x", b":", b"\0"])
+
+
+@given(st.lists(TOKENS | st.binary()))
 async def test_any_bytes_are_a_form_or_a_clean_error(parts: list[bytes]):
-    try:
+    with contextlib.suppress(InvalidMessage, MessageTooBig):
         await read(b"".join(parts), size=7)
-    except VoiceForgeError as error:
-        assert str(error)
