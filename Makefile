@@ -56,7 +56,7 @@ check: $(VENV)/.test
 
 bench: $(VENV)/.test
 	@$(BIN)/python -m bench.streaming
-	@$(BIN)/python -m bench.offline
+	@$(BIN)/python -m bench.engine
 
 lock: | $(UV)
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --extra embedded pyproject.toml -o requirements/serve.txt

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import cProfile
 import json
 import os
@@ -18,8 +19,9 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ from frontend.observability.metrics import Metrics
 from frontend.protocols.base import Adapter
 from frontend.protocols.deepgram.live import DeepgramAdapter
 from frontend.protocols.native import NativeAdapter
+from frontend.protocols.openai.realtime import RealtimeAdapter
 from frontend.server.gateway import Gateway
 from frontend.server.sessions import Services
 from frontend.settings import Settings
@@ -47,12 +50,37 @@ WORDS = ["the", "old", "woman", "walked", "through", "the", "garden", "and", "th
 RATE = 16_000
 LIMIT = 2_000
 
-ADAPTERS: list[Adapter] = [NativeAdapter(), DeepgramAdapter()]
+ADAPTERS: list[Adapter] = [NativeAdapter(), DeepgramAdapter(), RealtimeAdapter()]
+
+
+@dataclass(frozen=True)
+class Wire:
+    """Where a wire is, how audio goes over it, and how its stream ends. `last` is in the message after which a client hangs
+    up, where it is not the server that does."""
+
+    path: str
+    end: str
+    begin: str | None = None
+    piece: Callable[[bytes], str | bytes] = bytes
+    rate: int = RATE
+    last: str | None = None
+
+
+def appended(data: bytes) -> str:
+    return f'{{"type":"input_audio_buffer.append","audio":"{base64.b64encode(data).decode()}"}}'
+
+
 WIRES = {
-    "native": ("/ws/v1/transcribe", '{"type":"close_stream"}'),
-    "deepgram": ("/v1/listen?encoding=linear16&sample_rate=16000&interim_results=true", '{"type":"CloseStream"}'),
-}
-"""Where a wire is, and how its stream ends."""
+    "native": Wire("/ws/v1/transcribe", '{"type":"close_stream"}'),
+    "deepgram": Wire(
+        "/v1/listen?encoding=linear16&sample_rate=16000&interim_results=true", '{"type":"CloseStream"}'
+    ),
+    "openai": Wire(
+        "/v1/realtime?intent=transcription", '{"type":"input_audio_buffer.commit"}',
+        '{"type":"session.update","session":{"audio":{"input":{"turn_detection":null}}}}', appended, 24_000,
+        "transcription.completed",
+    ),
+}  # fmt: skip
 
 
 def script(request: RunAsr, audio: Pcm) -> str:
@@ -60,9 +88,9 @@ def script(request: RunAsr, audio: Pcm) -> str:
     return " ".join(WORDS[i % len(WORDS)] for i in range(len(audio) * 5 // (2 * RATE)))
 
 
-def audio(seconds: float) -> bytes:
-    speech, silence = np.random.default_rng(0).integers(-4_000, 4_000, 2 * RATE), np.zeros(RATE, np.int64)
-    return np.resize(np.concatenate([speech, silence]), round(seconds * RATE)).astype("<i2").tobytes()
+def audio(seconds: float, rate: int = RATE) -> bytes:
+    speech, silence = np.random.default_rng(0).integers(-4_000, 4_000, 2 * rate), np.zeros(rate, np.int64)
+    return np.resize(np.concatenate([speech, silence]), round(seconds * rate)).astype("<i2").tobytes()
 
 
 async def serve(port: int) -> None:
@@ -73,33 +101,36 @@ async def serve(port: int) -> None:
         await running.stopped.wait()
 
 
-async def stream(url: str, end: str, ms: int, seconds: float, *, paced: bool) -> None:
+async def stream(url: str, wire: Wire, ms: int, seconds: float, *, paced: bool) -> None:
     """In pieces of `ms`, as they are spoken or as fast as they are taken."""
-    data, step = audio(seconds), 2 * RATE * ms // 1000
+    data, step = audio(seconds, wire.rate), 2 * wire.rate * ms // 1000
     async with connect(url, compression=None, max_size=None) as ws:
 
         async def read() -> None:
-            async for _ in ws:
-                pass
+            async for message in ws:
+                if wire.last and wire.last in message:
+                    return
 
         reader = asyncio.create_task(read())
+        if wire.begin:
+            await ws.send(wire.begin)
         began = time.perf_counter()
         for i in range(0, len(data), step):
             if paced:
-                await asyncio.sleep(began + i / (2 * RATE) - time.perf_counter())
-            await ws.send(data[i : i + step])
-        await ws.send(end)
+                await asyncio.sleep(began + i / (2 * wire.rate) - time.perf_counter())
+            await ws.send(wire.piece(data[i : i + step]))
+        await ws.send(wire.end)
         await reader
 
 
 async def speed(
-    server: psutil.Process, url: str, end: str, ms: int, n_streams: int, seconds: float, *, paced: bool
+    server: psutil.Process, url: str, wire: Wire, ms: int, n_streams: int, seconds: float, *, paced: bool
 ) -> dict[str, Any]:
     async def one(i: int) -> None:
         await asyncio.sleep(paced * i * 2 / n_streams)  # not all at once
-        await stream(url, end, ms, seconds, paced=paced)
+        await stream(url, wire, ms, seconds, paced=paced)
 
-    await stream(url, end, ms, 10, paced=False)
+    await stream(url, wire, ms, 10, paced=False)
     before = sum(server.cpu_times()[:2])
     await asyncio.gather(*(one(i) for i in range(n_streams)))
     cpu, total = sum(server.cpu_times()[:2]) - before, n_streams * seconds * 1000 / ms
@@ -108,25 +139,25 @@ async def speed(
 
 
 @asynccontextmanager
-async def connections(url: str, n: int) -> AsyncIterator[list[ClientConnection]]:
+async def connections(url: str, wire: Wire, n: int) -> AsyncIterator[list[ClientConnection]]:
     """`n` connections that have sent one second of audio each."""
     made: list[ClientConnection] = []
     try:
         for _ in range(n):
             ws = await connect(url, compression=None, max_queue=None)
-            await ws.send(bytes(2 * RATE))
+            await ws.send(wire.piece(bytes(2 * wire.rate)))
             made.append(ws)
         yield made
     finally:
         await asyncio.gather(*(ws.close() for ws in made))
 
 
-async def many(server: psutil.Process, url: str, n: int) -> dict[str, Any]:
+async def many(server: psutil.Process, url: str, wire: Wire, n: int) -> dict[str, Any]:
     """Resident memory each, and how long one more takes to connect."""
-    async with connections(url, 20):
+    async with connections(url, wire, 20):
         pass
     before = server.memory_info().rss
-    async with connections(url, n):
+    async with connections(url, wire, n):
         await asyncio.sleep(1.0)
         memory = (server.memory_info().rss - before) / n / 1024
         took: list[float] = []
@@ -143,18 +174,19 @@ async def many(server: psutil.Process, url: str, n: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def measure(server: psutil.Process, wire: str, url: str, end: str, args: argparse.Namespace) -> dict[str, Any]:
-    crowd = await many(server, url, args.connections)
+async def measure(server: psutil.Process, name: str, url: str, args: argparse.Namespace) -> dict[str, Any]:
+    wire = WIRES[name]
+    crowd = await many(server, url, wire, args.connections)
     print(
-        f"{wire:>9} {crowd['connections']} connections: {crowd['kib_each']} KiB each; "
+        f"{name:>9} {crowd['connections']} connections: {crowd['kib_each']} KiB each; "
         f"one more in {crowd['connect_ms_p50']} ms (p95 {crowd['connect_ms_p95']} ms)"
     )
     speeds: list[dict[str, Any]] = []
     for ms in (20, 100):
-        speeds.append(await speed(server, url, end, ms, 20, args.seconds, paced=False))
-        speeds.append(await speed(server, url, end, ms, args.streams, 6, paced=True))
+        speeds.append(await speed(server, url, wire, ms, 20, args.seconds, paced=False))
+        speeds.append(await speed(server, url, wire, ms, args.streams, 6, paced=True))
     for s in speeds:
-        print(f"{wire:>9} {s['ms']:>4} ms {s['pace']} {s['per_cpu_s']:>7} messages/CPU s, {s['us']} us each", flush=True)
+        print(f"{name:>9} {s['ms']:>4} ms {s['pace']} {s['per_cpu_s']:>7} messages/CPU s, {s['us']} us each", flush=True)
     return {"speed": speeds, **crowd}
 
 
@@ -191,8 +223,8 @@ def of_a_server(wire: str, args: argparse.Namespace) -> dict[str, Any]:
     server = subprocess.Popen([sys.executable, "-m", "bench.gateway", "--serve", str(port), *profile])
     try:
         _wait(port)
-        path, end = WIRES[wire]
-        return asyncio.run(measure(psutil.Process(server.pid), wire, f"ws://127.0.0.1:{port}{path}", end, args))
+        url = f"ws://127.0.0.1:{port}{WIRES[wire].path}"
+        return asyncio.run(measure(psutil.Process(server.pid), wire, url, args))
     finally:
         server.terminate()
         server.wait(40)

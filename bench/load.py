@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 RATE = 16_000
 CHUNK_S = 0.1
@@ -44,6 +45,8 @@ class Measured:
     hypotheses: list[str] = field(default_factory=list)
     client_lag: float = 0.0
     errors: list[str] = field(default_factory=list)
+    refused: bool = False
+    """At the handshake, because the server is full: not an error."""
 
 
 async def stream(url: str, clips: list[Clip], gap_s: float, offset_s: float) -> Measured:
@@ -80,6 +83,11 @@ async def stream(url: str, clips: list[Clip], gap_s: float, offset_s: float) -> 
             await ws.send('{"type":"close_stream"}')
             async with asyncio.timeout(30):
                 await reader
+    except InvalidStatus as refusal:
+        out.refused = refusal.response.status_code == 503
+        if not out.refused:
+            out.errors.append(str(refusal))
+        return out
     except Exception as error:
         out.errors.append(f"{type(error).__name__}: {error}")
         return out

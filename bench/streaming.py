@@ -37,10 +37,13 @@ def percentiles(values: list[float]) -> dict[str, float]:
 
 def summary(streams: int, results: list[Measured], cpu: dict[str, float]) -> dict[str, Any]:
     """One row: latencies in ms, WER in percent, CPU seconds a second by process."""
+    refused = sum(m.refused for m in results)
+    results = [m for m in results if not m.refused]
     lag = [v for m in results for v in m.final_lag]
     score = word_errors([t for m in results for t in m.references], [t for m in results for t in m.hypotheses])
     return {
         "streams": streams,
+        "refused": refused,
         "connect_ms": percentiles([m.connect for m in results]),
         "first_partial_ms": percentiles([v for m in results for v in m.first_partial]),
         "partial_interval_ms": percentiles([v for m in results for v in m.partial_gaps]),
@@ -56,8 +59,8 @@ def summary(streams: int, results: list[Measured], cpu: dict[str, float]) -> dic
 
 
 HEADER = (
-    "streams  connect  1st partial p50/p95  interval p50  final lag-hang p50/p95/p99     WER  early  errors  client lag  "
-    "CPU front/Triton"
+    "streams  refused  connect  1st partial p50/p95  interval p50  final lag-hang p50/p95/p99     WER  early  errors  "
+    "client lag  CPU front/Triton"
 )
 
 
@@ -66,7 +69,8 @@ def line(row: dict[str, Any]) -> str:
     first, lag, cpu = row["first_partial_ms"], row["final_lag_without_hang_ms"], row["cpu"]
     interval = row["partial_interval_ms"]["p50"]
     return (
-        f"{row['streams']:7} {row['connect_ms']['p50']:8.0f} {first['p50']:12.0f} /{first['p95']:6.0f} {interval:13.0f} "
+        f"{row['streams']:7} {row['refused']:8} {row['connect_ms']['p50']:8.0f} "
+        f"{first['p50']:12.0f} /{first['p95']:6.0f} {interval:13.0f} "
         f"{lag['p50']:18.0f} /{lag['p95']:6.0f} /{lag['p99']:6.0f} {row['wer']:9.1f} {row['early_endpoints']:6} "
         f"{len(row['errors']):7} {row['client_lag_ms']:11.0f} {cpu['front end']:11.2f} / {cpu['triton']:.2f}"
     )

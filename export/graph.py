@@ -30,6 +30,8 @@ class Graph:
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._count = 0
+        self.exact: list[str] = []
+        """Nodes that keep their precision when the graph is quantised."""
 
     @property
     def float_type(self) -> int:
@@ -69,6 +71,38 @@ class Graph:
         """`x @ weight.T + bias`, with `weight` as PyTorch stores it: (out, in)."""
         y = self.op("MatMul", x, self.weight(f"{name}.weight_t", weight.T))
         return y if bias is None else self.op("Add", y, self.weight(f"{name}.bias", bias))
+
+    def exact_matmul(self, x: str, matrix: Array) -> str:
+        """`x @ matrix` in float32, whatever the graph's dtype and however it is quantised."""
+        y = self.op("MatMul", x, self.const(matrix, np.float32))
+        self._nodes[-1].name = y
+        self.exact.append(y)
+        return y
+
+    def conv1d(self, x: str, name: str, weight: Array, bias: Array, stride: int = 1) -> str:
+        """A convolution of three steps over (B, T, C), zeros beyond both ends, as one matrix product: (B, T / stride, out).
+
+        `weight` as PyTorch stores it: (out, C, 3). A product is quantised like any other, and does not suffer where T is
+        small as ONNX Runtime's convolution does, which makes one product of each row of the batch.
+        """
+        steps = weight.shape[2]
+        assert steps == 3
+        padded = self.op("Pad", x, self.const([0, 1, 0, 0, 1, 0]))
+        far = np.iinfo(np.int64).max
+        shifted = [
+            self.op(
+                "Slice",
+                padded,
+                self.const([k]),
+                self.const([k - 2 if k < 2 else far]),
+                self.const([1]),
+                self.const([stride]),
+            )
+            for k in range(steps)
+        ]
+        return self.linear(
+            self.op("Concat", *shifted, axis=2), name, weight.transpose(0, 2, 1).reshape(len(weight), -1), bias
+        )
 
     def layer_norm(self, x: str, name: str, weight: Array, bias: Array) -> str:
         return self.op(

@@ -46,19 +46,18 @@ def graph(source: Path) -> Graph:
     batch = g.op("Slice", shape, g.const([0]), g.const([1]))
     n_frames = g.op("Div", g.op("Slice", shape, g.const([1]), g.const([2])), g.const([FRAME]))
     starts = g.op("Mul", g.op("Range", g.const(0), g.op("Squeeze", n_frames), g.const(1)), g.const(FRAME))
-    index = g.op("Add", g.op("Unsqueeze", starts, g.const([1])), g.const(np.arange(CONTEXT + FRAME)))
-    frames = g.reshape(g.op("Gather", x, index, axis=1), [-1, 1, CONTEXT + FRAME])
-    y = g.op("Pad", frames, g.const([0, 0, 0, 0, 0, CONTEXT]), mode="reflect")
-
-    basis = weights["encoder.feature_extractor.forward_basis_buffer"]
-    y = g.op("Conv", y, g.weight("basis", basis), strides=[CONTEXT * 2])
-    half = basis.shape[0] // 2
-    parts = [g.op("Slice", y, g.const([a]), g.const([a + half]), g.const([1])) for a in (0, half)]
+    basis = weights["encoder.feature_extractor.forward_basis_buffer"][:, 0]
+    half, width = len(basis) // 2, basis.shape[1]
+    padded = np.concatenate([np.arange(CONTEXT + FRAME), np.arange(CONTEXT + FRAME - 2, FRAME - 2, -1)])  # reflected
+    windows = np.stack([padded[i : i + width] for i in range(0, len(padded) - width + 1, width // 2)])
+    index = g.op("Add", g.op("Unsqueeze", starts, g.const([1, 2])), g.const(windows))
+    frames = g.reshape(g.op("Gather", x, index, axis=1), [-1, *windows.shape])
+    y = g.op("MatMul", frames, g.weight("basis", basis.T))
+    parts = [g.op("Slice", y, g.const([a]), g.const([a + half]), g.const([2])) for a in (0, half)]
     y = g.op("Sqrt", g.op("Add", *(g.op("Mul", p, p) for p in parts)))
     for i, stride in enumerate((1, 2, 2, 1)):
         name = f"encoder.conv_layers.{i}"
-        kernel, bias = (g.weight(f"{name}.{n}", weights[f"{name}.{n}"]) for n in ("weight", "bias"))
-        y = g.op("Relu", g.op("Conv", y, kernel, bias, strides=[stride], pads=[1, 1]))
+        y = g.op("Relu", g.conv1d(y, name, weights[f"{name}.weight"], weights[f"{name}.bias"], stride))
     features = g.op("Reshape", y, g.op("Concat", batch, n_frames, g.const([WIDTH]), axis=0))
     sequence = g.op("Transpose", features, perm=[1, 0, 2])
     first = [g.op("Unsqueeze", s, g.const([0])) for s in (h, c)]

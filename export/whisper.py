@@ -39,20 +39,28 @@ def activation(g: Graph, x: str, name: str) -> str:
     return g.op("Gelu", x, approximate="tanh" if name in _TANH_GELU else "none")
 
 
+def _slice(g: Graph, x: str, axis: int, start: int, end: int, step: int = 1) -> str:
+    return g.op("Slice", x, g.const([start]), g.const([end]), g.const([axis]), g.const([step]))
+
+
 def _log_mel(g: Graph, audio: str, n_mels: int) -> str:
-    """int16 (B, N) to log-mel (B, n_mels, N / 160), computed in float32 whatever the graph's dtype."""
+    """int16 (B, N) to log-mel (B, N / 160, n_mels), computed in float32 whatever the graph's dtype."""
     x = g.op("Cast", audio, to=FLOAT)
     x = g.op("Mul", x, g.const(np.float32(1 / 32768), np.float32))
-    x = g.op("Unsqueeze", x, g.const([1]))
-    x = g.op("Pad", x, g.const([0, 0, N_FFT // 2, 0, 0, N_FFT // 2]), mode="reflect")
+    x = g.op("Pad", x, g.const([0, N_FFT // 2, 0, N_FFT // 2]), mode="reflect")
+    blocks = g.reshape(x, [0, -1, HOP // 2])  # a frame is five of them, the next one begins two later
+    n = N_FFT // (HOP // 2)
+    frames = g.op("Concat", *(_slice(g, blocks, 1, k, k - n, 2) for k in range(n)), axis=2)  # Whisper drops the last frame
+
+    # cosines are even about the frame's middle and sines odd: half the products; the window is 0 at the frame's start
+    middle = N_FFT // 2
     cosine, sine = dft_matrices()
-    kernel = g.const(np.concatenate([cosine, sine])[:, None, :], np.float32)
-    spectrum = g.op("Conv", x, kernel, strides=[HOP])
-    n_bins = N_FFT // 2 + 1
-    halves = [g.op("Slice", spectrum, g.const([a]), g.const([a + n_bins]), g.const([1])) for a in (0, n_bins)]
-    power = g.op("Add", *(g.op("Mul", h, h) for h in halves))
-    power = g.op("Slice", power, g.const([0]), g.const([-1]), g.const([2]))  # Whisper drops the last frame
-    mel = g.op("MatMul", g.const(mel_filters(n_mels), np.float32), power)
+    before, after = _slice(g, frames, 2, 1, middle), _slice(g, frames, 2, N_FFT - 1, middle, -1)
+    even = g.op("Concat", g.op("Add", before, after), _slice(g, frames, 2, middle, middle + 1), axis=2)
+    real = g.exact_matmul(even, cosine[:, 1 : middle + 1].T)
+    imaginary = g.exact_matmul(g.op("Sub", before, after), sine[:, 1:middle].T)
+    power = g.op("Add", *(g.op("Mul", part, part) for part in (real, imaginary)))
+    mel = g.exact_matmul(power, mel_filters(n_mels).T)
     mel = g.op("Log", g.op("Max", mel, g.const(np.float32(1e-10), np.float32)))
     mel = g.op("Mul", mel, g.const(np.float32(1 / np.log(10)), np.float32))
     peak = g.op("ReduceMax", mel, g.const([1, 2]), keepdims=1)
@@ -104,10 +112,8 @@ def encoder(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
     audio = g.input("audio", ["batch", "samples"], INT16)
     x = _log_mel(g, audio, config["num_mel_bins"])
     for name, stride in (("conv1", 1), ("conv2", 2)):
-        weight = g.weight(f"{name}.weight", checkpoint.tensor(f"encoder.{name}.weight"))
-        bias = g.weight(f"{name}.bias", checkpoint.tensor(f"encoder.{name}.bias"))
-        x = g.op("Gelu", g.op("Conv", x, weight, bias, strides=[stride], pads=[1, 1]))  # gelu, whatever the config says
-    x = g.op("Transpose", x, perm=[0, 2, 1])
+        weight, bias = (checkpoint.tensor(f"encoder.{name}.{part}") for part in ("weight", "bias"))
+        x = g.op("Gelu", g.conv1d(x, name, weight, bias, stride))  # gelu, whatever the config says
     length = g.op("Slice", g.op("Shape", x), g.const([1]), g.const([2]))
     positions = g.weight("positions", checkpoint.tensor("encoder.embed_positions.weight"))
     x = g.op("Add", x, g.op("Slice", positions, g.const([0]), length, g.const([0])))
@@ -218,7 +224,8 @@ def save(graph: Graph, path: Path, precision: str) -> None:
     graph.save(full)
     quantize_dynamic(
         str(full), str(path), weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True,
-        extra_options={"MatMulConstBOnly": True}, use_external_data_format=full.with_name(f"{full.name}.data").exists(),
+        extra_options={"MatMulConstBOnly": True}, nodes_to_exclude=graph.exact,
+        use_external_data_format=full.with_name(f"{full.name}.data").exists(),
     )  # fmt: skip
     for leftover in (full, full.with_name(f"{full.name}.data")):
         leftover.unlink(missing_ok=True)

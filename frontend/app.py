@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import FrameType
 
@@ -15,16 +15,19 @@ import uvicorn
 
 from frontend.control.auth import Authenticator
 from frontend.embedded import EmbeddedTriton
+from frontend.inference.engine import TritonEngine
 from frontend.inference.health import Health
 from frontend.inference.models import ModelInfo
-from frontend.inference.triton import Patience, TritonEngine, triton_names
+from frontend.inference.triton import Patience, TritonServer, triton_names
 from frontend.observability.metrics import Metrics
 from frontend.protocols.deepgram.live import DeepgramAdapter
 from frontend.protocols.native import NativeAdapter
+from frontend.protocols.openai.realtime import RealtimeAdapter
 from frontend.server.gateway import Gateway
 from frontend.server.http import application
 from frontend.server.recordings import Recordings
 from frontend.server.sessions import Services
+from frontend.server.siblings import Siblings
 from frontend.server.transcriptions import Transcriptions
 from frontend.settings import Settings
 
@@ -50,7 +53,7 @@ async def canary(address: str, *, first: bool) -> Sequence[str]:
 
     The first one after a start has every model decode. Returns what Triton has loaded, by its own names.
     """
-    engine = TritonEngine(address, Patience(call=60.0, outage=0.0))  # the supervisor has a limit of its own
+    engine = TritonServer(address, Patience(call=60.0, outage=0.0))  # the supervisor has a limit of its own
     try:
         await engine.canary()
         await (engine.try_out() if first else engine.canary_encoders())
@@ -76,23 +79,34 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(settings: Settings, models: Sequence[str]) -> AsyncGenerator[Running]:
+async def embedded_triton(settings: Settings, models: Sequence[str]) -> AsyncGenerator[EmbeddedTriton]:
+    """The one that the settings do not name. Raises `TritonStartError`."""
+    triton = EmbeddedTriton(settings.model_repository.resolve(), canary, models=triton_names(models))
+    await triton.start()
+    try:
+        yield triton
+    finally:
+        await triton.stop()
+
+
+@asynccontextmanager
+async def serving(settings: Settings, models: Sequence[str], siblings: Siblings | None = None) -> AsyncGenerator[Running]:
     """Starts Triton (unless it is external) and the front end; leaving the context drains, then stops both.
 
     `models`: what an embedded Triton loads at first; the first is the default of sessions that name none. An external
-    one has loaded what it has; without `models` its first one is the default.
+    one has loaded what it has; without `models` its first one is the default. `siblings`: the server is one of several
+    workers on the port.
     Raises `TritonStartError` when the embedded Triton will not start, `EngineUnavailable` when an external one does
     not answer, `OSError` when the port is taken.
     """
     metrics = Metrics()
-    triton: EmbeddedTriton | None = None
-    if settings.triton is None:
-        triton = EmbeddedTriton(settings.model_repository.resolve(), canary, models=triton_names(models))
-        await triton.start()
-        metrics.engine_restarts.set_function(lambda: triton.restarts)
-    engine = TritonEngine(triton.address if triton else settings.triton or "")
-    watch: asyncio.Task[None] | None = None
-    try:
+    async with AsyncExitStack() as held:
+        triton: EmbeddedTriton | None = None
+        if settings.triton is None:
+            triton = await held.enter_async_context(embedded_triton(settings, models))
+            metrics.engine_restarts.set_function(lambda: triton.restarts)
+        engine = TritonEngine(*([triton.address] if triton else settings.tritons))
+        held.push_async_callback(engine.close)
         infos = await engine.models()
         found = [info.name for info in infos]
         if absent := [name for name in models if name not in found]:
@@ -100,30 +114,30 @@ async def serving(settings: Settings, models: Sequence[str]) -> AsyncGenerator[R
         if not found:
             raise ValueError("Triton has no model loaded; export one into its repository and load it")
         watch = asyncio.create_task(engine.watch(), name="models")
+        held.callback(watch.cancel)
         default = next(iter(models), found[0])
         services = Services(engine, metrics, settings, default)
-        gateway = Gateway(services, Authenticator(settings.keys), [NativeAdapter(), DeepgramAdapter()])
-        async with listening(settings, services, gateway, triton, infos) as running:
+        metrics.engine_lag.set_function(services.load.lag)
+        gateway = Gateway(services, Authenticator(settings.keys), [NativeAdapter(), DeepgramAdapter(), RealtimeAdapter()])
+        async with listening(settings, services, gateway, triton, infos, siblings) as running:
             yield running
-    finally:
-        if watch:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
-        await engine.close()
-        if triton:
-            await triton.stop()
 
 
 @asynccontextmanager
 async def listening(
-    settings: Settings, services: Services, gateway: Gateway, triton: EmbeddedTriton | None, models: Sequence[ModelInfo] = ()
+    settings: Settings,
+    services: Services,
+    gateway: Gateway,
+    triton: EmbeddedTriton | None,
+    models: Sequence[ModelInfo] = (),
+    siblings: Siblings | None = None,
 ) -> AsyncGenerator[Running]:
     """The front end over whatever engine the services have; leaving the context drains."""
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     health = Health(services.engine, (lambda: triton.healthy) if triton else (lambda: True))
     routes = [*Recordings(services, gateway).routes(), *Transcriptions(services, gateway).routes()]
     config = uvicorn.Config(
-        application(health, services.metrics, gateway, routes),
+        application(health, services.metrics, gateway, routes, siblings),
         ws=gateway.protocol_class(),  # type: ignore[arg-type]
         http="httptools",
         lifespan="off",
@@ -134,11 +148,18 @@ async def listening(
     )
     server = _Server(config, lambda: loop.call_soon_threadsafe(stopped.set))
     listener = socket.create_server(
-        (settings.host, settings.port), family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET, backlog=1024
+        (settings.host, settings.port),
+        family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,
+        backlog=1024,
+        reuse_port=siblings is not None,
     )
+    listeners = [listener]
+    if siblings:
+        listeners.append(socket.create_server(("127.0.0.1", 0)))
+        siblings.own = f"http://127.0.0.1:{listeners[1].getsockname()[1]}"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{listener.getsockname()[1]}"
-    serve = asyncio.create_task(server.serve(sockets=[listener]), name="uvicorn")
+    serve = asyncio.create_task(server.serve(sockets=listeners), name="uvicorn")
     try:
         while not server.started and not serve.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.01)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from frontend import doctor as checks
-from frontend.app import Running, serving
+from frontend.app import embedded_triton, serving
 from frontend.batch.client import TranscriptionFailed
 from frontend.batch.client import transcribe as stream_file
 from frontend.batch.files import UnreadableAudio, read_audio
@@ -27,16 +28,21 @@ from frontend.models import models_app
 from frontend.observability import logs
 from frontend.provision import AUTO, provision
 from frontend.settings import Settings
+from frontend.workers.pool import Workers
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Self-hosted, real-time speech-to-text.")
 app.add_typer(models_app, name="models")
 console = Console(stderr=True)
+DRAINING = Text("draining: running sessions get their finals", style="dim")
 
 Model = Annotated[str | None, typer.Option(help="auto, a model's name, a checkpoint folder, or a Hugging Face repo.")]
 Models = Annotated[
     list[str] | None, typer.Option(help="As often as you like; the first is the default of sessions that name none.")
 ]
-Triton = Annotated[str | None, typer.Option(help="HOST:PORT of an external Triton's gRPC, instead of the embedded one.")]
+Triton = Annotated[
+    str | None,
+    typer.Option(help="HOST:PORT of an external Triton's gRPC, several with commas, instead of the embedded."),
+]
 
 
 def _fail(message: str) -> typer.Exit:
@@ -82,12 +88,15 @@ def serve(
     model: Models = None,
     triton: Triton = None,
     model_repository: Annotated[Path | None, typer.Option(help="Triton's model repository.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Front ends in processes of their own, on the one port.")] = None,
     json_logs: Annotated[bool, typer.Option(help="Log JSON lines.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what Triton prints, too.")] = False,
 ) -> None:
     """Start the server: Triton, the WebSocket, the playground page."""
     logs.configure(json_lines=json_logs, verbose=verbose)
-    settings = _settings(host=host, port=port, model=model, triton=triton, model_repository=model_repository)
+    settings = _settings(
+        host=host, port=port, model=model, triton=triton, model_repository=model_repository, workers=workers
+    )
     try:
         names = _prepare(settings)
     except Exception as error:
@@ -95,23 +104,37 @@ def serve(
 
     async def work() -> None:
         console.print(Text("  starting Triton", style="dim"))
-        async with serving(settings, names) as running:
-            _say_where(running, settings)
-            await running.stopped.wait()
-            console.print(Text("draining: running sessions get their finals", style="dim"))
+        if settings.workers == 1:
+            async with serving(settings, names) as running:
+                loaded = [running.services.default_model, *(i.name for i in running.models)]
+                _say_where(running.url, loaded, running.triton.address if running.triton else "", settings)
+                await running.stopped.wait()
+                console.print(DRAINING)
+            return
+        async with AsyncExitStack() as held:
+            address = settings.triton
+            if not address:
+                address = (await held.enter_async_context(embedded_triton(settings, names))).address
+            flags = ["--json-logs"] * json_logs + ["--verbose"] * verbose
+            workers = await held.enter_async_context(Workers(settings, address, names, flags))
+            _say_where(f"http://{settings.host}:{workers.port}", names, address, settings)
+            await workers.until_stopped()
+            console.print(DRAINING)
 
     _run(work())
 
 
-def _say_where(running: Running, settings: Settings) -> None:
-    ws = running.url.replace("http", "ws", 1)
+def _say_where(url: str, models: Sequence[str], triton: str, settings: Settings) -> None:
+    """`models`: the default first. `triton`: the embedded one's address."""
     lines = Table.grid(padding=(0, 2))
-    lines.add_row("page", f"{running.url}/", style="bold")
-    lines.add_row("stream", f"{ws}/ws/v1/transcribe")
-    lines.add_row("health", f"{running.url}/readyz   {running.url}/metrics")
-    others = [i.name for i in running.models if i.name != running.services.default_model]
-    lines.add_row("models" if others else "model", ", ".join([running.services.default_model, *others]))
-    lines.add_row("Triton", settings.triton or f"embedded, gRPC {running.triton.address if running.triton else ''}")
+    lines.add_row("page", f"{url}/", style="bold")
+    lines.add_row("stream", f"{url.replace('http', 'ws', 1)}/ws/v1/transcribe")
+    lines.add_row("health", f"{url}/readyz   {url}/metrics")
+    names = list(dict.fromkeys(models))
+    lines.add_row("models" if len(names) > 1 else "model", ", ".join(names))
+    lines.add_row("Triton", settings.triton or f"embedded, gRPC {triton}")
+    if settings.workers > 1:
+        lines.add_row("workers", str(settings.workers))
     if not settings.keys:
         lines.add_row("access", "clients on this machine only; set VOICEFORGE_API_KEYS to serve others")
     console.print(Panel(lines, title="VoiceForge is ready", expand=False, style="green"))

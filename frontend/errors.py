@@ -7,6 +7,7 @@ VoiceForgeError
 ├── MessageTooBig         MESSAGE_TOO_BIG         1009  413   a frame over the limit
 ├── Unauthorized          UNAUTHORIZED            1008  401   no key, or a wrong one
 ├── TooManyConnections    TOO_MANY_CONNECTIONS    1013  503   retryable
+├── EngineBusy            ENGINE_BUSY             1013  503   retryable; one more session would make all of them late
 ├── ShuttingDown          SHUTTING_DOWN           1012  503   retryable
 ├── NoData                NO_DATA                 1011  408   neither audio nor keep_alive for too long
 ├── SessionTooLong        SESSION_TOO_LONG        1008  408   the session limit was reached; open a new one
@@ -59,6 +60,10 @@ class Unauthorized(VoiceForgeError):
 
 class TooManyConnections(VoiceForgeError):
     code, close_code, status, retryable = "TOO_MANY_CONNECTIONS", 1013, 503, True
+
+
+class EngineBusy(VoiceForgeError):
+    code, close_code, status, retryable = "ENGINE_BUSY", 1013, 503, True
 
 
 class ShuttingDown(VoiceForgeError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -18,7 +18,8 @@ from export import manifest
 from export.cli import export_command, pull_command
 from frontend.embedded.layout import announced
 from frontend.errors import VoiceForgeError
-from frontend.inference.triton import Patience, TritonEngine
+from frontend.inference.engine import TritonEngine
+from frontend.inference.triton import Patience
 from frontend.provision import IN_THE_BOX, REAL_WHISPER
 from frontend.settings import Settings
 
@@ -43,18 +44,18 @@ def _settings(model_repository: Path | None, triton: str | None) -> Settings:
     return Settings(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
 
 
-def _address(settings: Settings) -> str | None:
-    """Of the Triton that serves the repository, None when there is none. Raises `typer.Exit` when there are several."""
+def _addresses(settings: Settings) -> list[str]:
+    """Those named, or that of the Triton that serves the repository. Raises `typer.Exit` when several embedded ones do."""
     if settings.triton:
-        return settings.triton
+        return settings.tritons
     found = announced(settings.model_repository)
     if len(found) > 1:
         raise _fail(f"{len(found)} servers use {settings.model_repository}; say which: --triton {' or '.join(found)}")
-    return found[0] if found else None
+    return found
 
 
-async def _asked(address: str, work: Callable[[TritonEngine], Awaitable[T]]) -> T:
-    engine = TritonEngine(address, Patience(call=10, outage=0))
+async def _asked(addresses: Sequence[str], work: Callable[[TritonEngine], Awaitable[T]]) -> T:
+    engine = TritonEngine(*addresses, patience=Patience(call=10, outage=0))
     try:
         return await work(engine)
     finally:
@@ -76,11 +77,11 @@ def list_command(model_repository: Repository = None, triton: Triton = None) -> 
     """What the model repository holds, and what a running server has loaded."""
     settings = _settings(model_repository, triton)
     repository = settings.model_repository
-    servers = [settings.triton] if settings.triton else announced(repository)
+    servers = settings.tritons or announced(repository)
     loaded: dict[str, bool] = {}
     for address in servers:
         try:
-            there = asyncio.run(_asked(address, lambda engine: engine.repository()))
+            there = asyncio.run(_asked([address], lambda engine: engine.repository()))
         except VoiceForgeError as error:
             console.print(Text(f"{address}: {error}", style="yellow"))
         else:
@@ -108,8 +109,8 @@ def _through_triton(
     names: list[str], settings: Settings, work: Callable[[TritonEngine, str, Callable[[str], None]], Awaitable[str]]
 ) -> None:
     """Does it to each model, showing what goes on and for how long. Exits with 1 at the first failure."""
-    address = _address(settings)
-    if address is None:
+    addresses = _addresses(settings)
+    if not addresses:
         raise _fail(
             f"no server runs over {settings.model_repository}; start one (voiceforge serve), or name an external Triton "
             "with --triton HOST:PORT"
@@ -133,7 +134,7 @@ def _through_triton(
 
             ticking = asyncio.create_task(tick())
             try:
-                done = await _asked(address, lambda engine: work(engine, name, progress))
+                done = await _asked(addresses, lambda engine: work(engine, name, progress))
             finally:
                 ticking.cancel()
                 with suppress(asyncio.CancelledError):

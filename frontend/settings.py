@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-FOREIGN_MODELS = ("nova*", "enhanced*", "base", "base-*", "whisper*", "gpt-*transcribe*")
+FOREIGN_MODELS = ("nova*", "enhanced*", "base", "base-*", "whisper*", "gpt-*transcribe*", "gpt-*realtime*")
 """What applications written for Deepgram and OpenAI ask for."""
 
 
@@ -31,11 +31,16 @@ class Settings(BaseSettings):
     """`auto`: fp32 for the checkpoint in the box, the precision its tests and figures are for; int8 for others."""
     model_repository: Path = Path("model_repository")
     triton: str | None = None
-    """`HOST:PORT` of an external Triton's gRPC; None starts the embedded one."""
+    """`HOST:PORT` of an external Triton's gRPC, or several with commas; None starts the embedded one."""
 
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Front ends in processes of their own, on one port. One serves a few hundred streams; more want more."""
     max_connections: Annotated[int, Field(ge=1)] = 200
     """Beyond it the handshake is refused with 503. Two cores keep their promise up to about a tenth of this with all
     of them speaking; idle streams cost almost nothing."""
+    admit_lag_s: Annotated[float, Field(gt=0)] = 0.3
+    """While finals or the VAD take longer than this to come back, new sessions are refused with 503: those that run keep
+    their promise of a final within half a second."""
     max_frame_bytes: Annotated[int, Field(ge=1024)] = 512 * 1024
     """One frame. 1.3 s of 48 kHz stereo float32, the widest format; live clients send 3-20 KB."""
     no_data_timeout_s: float = 10.0
@@ -67,6 +72,11 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         """pydantic reads lists from the environment as JSON; commas are easier to set."""
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @property
+    def tritons(self) -> list[str]:
+        """Addresses of external servers."""
+        return [part.strip() for part in (self.triton or "").split(",") if part.strip()]
 
     @property
     def keys(self) -> list[str]:

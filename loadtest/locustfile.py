@@ -1,101 +1,157 @@
-"""Live streams as locust users: `locust -f loadtest/locustfile.py --headless -u 20 -r 2 -t 60s --host ws://127.0.0.1:8080`.
+"""Live streams as locust users, on the native wire and on Deepgram's; see README.md beside this file.
 
-Each user opens a stream and plays wav files (LOADTEST_AUDIO, a folder of mono 16-bit 16 kHz files) in real time, with
-1.5 s of silence between them. Reported, in milliseconds: `connect`, `first partial` (from the first chunk of a file),
-`final` (from the last chunk that holds sound, the endpointing silence included), and failures. `client lag` says how late
-the load generator itself was: a run in which it exceeds 100 ms proves nothing.
+Each user opens a stream and speaks sentences in real time with pauses between them. Reported in milliseconds: `connect`,
+`first partial` (from the chunk in which speech begins), `final lag` (from the chunk in which it ends, the endpointing
+silence taken off), and `client lag`: how late the load generator itself was, which voids a run above 100 ms at p95.
+Failures are connections refused or lost, errors told, and sentences without a final. At the end: the word error rate.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import logging
 import random
+import sys
 import time
-import wave
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gevent
 import numpy as np
 import websocket
-from locust import User, between, events, task
+from locust import User, constant, events, task
+from locust.runners import WorkerRunner
 
-RATE, CHUNK = 16_000, 1_600
-GAP = np.zeros(RATE * 3 // 2, np.int16)
+sys.path.insert(0, str(Path(__file__).parent.parent))  # `locust -f` knows only this folder
 
+from loadtest import speech
+from loadtest.wires import RATE, Deepgram, Heard, Native, Wire
 
-def recordings() -> list[np.ndarray]:
-    """The files of LOADTEST_AUDIO; raises when there are none."""
-    folder = Path(os.environ.get("LOADTEST_AUDIO", "loadtest/audio"))
-    found: list[np.ndarray] = []
-    for path in sorted(folder.glob("*.wav")):
-        with wave.open(str(path)) as file:
-            if (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (RATE, 1, 2):
-                found.append(np.frombuffer(file.readframes(file.getnframes()), np.int16))
-    if not found:
-        raise SystemExit(f"no mono 16-bit 16 kHz wav files in {folder}; set LOADTEST_AUDIO")
-    return found
+log = logging.getLogger(__name__)
 
-
-RECORDINGS = recordings()
+CHUNK = RATE // 10
+GAP_S = 1.5
+PATIENCE_S = 30
+MOST_CLIENT_LAG_MS = 100
+VOID, TOO_SLOW = 2, 3
+"""Exit codes."""
 
 
-def report(name: str, seconds: float, error: Exception | None = None, size: int = 0) -> None:
+class Words:
+    """Errors and words of the sentences whose text is known; workers send theirs to the master."""
+
+    def __init__(self) -> None:
+        self.errors = self.total = 0
+
+    def add(self, said: str, heard: str) -> None:
+        import jiwer
+        from whisper_normalizer.english import EnglishTextNormalizer
+
+        normalise = EnglishTextNormalizer()
+        if reference := normalise(said):
+            found = jiwer.process_words(reference, normalise(heard))
+            self.errors += found.substitutions + found.deletions + found.insertions
+            self.total += len(reference.split())
+
+
+words = Words()
+clips: Sequence[speech.Clip] = ()
+
+
+@events.init_command_line_parser.add_listener
+def options(parser: Any) -> None:
+    group = parser.add_argument_group("VoiceForge")
+    group.add_argument("--audio", default="loadtest/audio", help="folder of wav files (and transcripts.tsv)")
+    group.add_argument("--api-key", default="", help="of the server")
+    group.add_argument("--endpointing-ms", type=int, default=500, help="silence that ends an utterance")
+    group.add_argument("--sentences", type=int, default=4, help="of one stream, before it closes and another one opens")
+    group.add_argument("--slo-ms", type=float, default=500, help="final lag at p95 above which the exit code is 3")
+
+
+@events.test_start.add_listener
+def load(environment: Any, **_: Any) -> None:
+    global clips
+    words.errors = words.total = 0
+    if not clips:
+        clips = speech.read(Path(environment.parsed_options.audio))
+
+
+def report(wire: str, name: str, seconds: float, error: Exception | None = None) -> None:
     events.request.fire(
-        request_type="stream", name=name, response_time=1000 * seconds, response_length=size, exception=error, context={}
+        request_type=wire, name=name, response_time=1000 * seconds, response_length=0, exception=error, context={}
     )
 
 
-class Stream(User):
+class StreamUser(User):
     """One client that talks, pauses, talks again."""
 
-    wait_time = between(0, 2)
+    abstract = True
+    wait_time = constant(0)
+    wire: Wire
+    name: str
+
+    def on_start(self) -> None:
+        gevent.sleep(random.uniform(0, 3))  # nobody speaks in step with another
 
     @task
     def talk(self) -> None:
-        began = time.perf_counter()
+        given, began = self.environment.parsed_options, time.perf_counter()
+        url = self.wire.url(self.host.replace("http", "ws", 1), given.endpointing_ms)
         try:
-            ws = websocket.create_connection(f"{self.host}/ws/v1/transcribe", timeout=30)
-            ws.recv()
+            ws = websocket.create_connection(url, timeout=PATIENCE_S, header=self.wire.headers(given.api_key or None))
         except (OSError, websocket.WebSocketException) as error:
-            report("connect", time.perf_counter() - began, error)
+            report(self.name, "connect", time.perf_counter() - began, error)
+            gevent.sleep(1)
             return
-        report("connect", time.perf_counter() - began)
-        state: dict[str, Any] = {"finals": 0}
-        reader = gevent.spawn(self._read, ws, state)
+        report(self.name, "connect", time.perf_counter() - began)
+        heard: list[tuple[float, Heard]] = []
+        reader = gevent.spawn(self._read, ws, heard)
         try:
-            for audio in random.choices(RECORDINGS, k=4):
-                self._play(ws, audio, state)
-            ws.send('{"type":"close_stream"}')
-            reader.join(timeout=30)
+            self._converse(ws, heard, random.sample(clips, min(given.sentences, len(clips))), given.endpointing_ms / 1000)
+            ws.send(self.wire.close_message)
+            reader.join(timeout=PATIENCE_S)
         except (OSError, websocket.WebSocketException) as error:
-            report("stream", time.perf_counter() - began, error)
+            report(self.name, "stream", time.perf_counter() - began, error)
         finally:
             reader.kill()
             ws.close()
 
-    def _play(self, ws: websocket.WebSocket, audio: np.ndarray, state: dict[str, Any]) -> None:
-        loud = np.flatnonzero(np.abs(audio) > 500)
-        last_sound = int(loud[-1]) if len(loud) else len(audio)
-        state.update(first=None, final=None)
-        start, whole = time.perf_counter(), np.concatenate([audio, GAP])
-        spoken = start
-        for i in range(0, len(whole), CHUNK):
-            due = start + (i + CHUNK) / RATE
-            gevent.sleep(max(0.0, due - time.perf_counter()))
-            report("client lag", max(0.0, time.perf_counter() - due))
-            ws.send_binary(whole[i : i + CHUNK].tobytes())
-            if i <= last_sound < i + CHUNK:
-                spoken = time.perf_counter()
-        if state["first"]:
-            report("first partial", state["first"] - start)
-        if state["final"]:
-            report("final", state["final"] - spoken, size=len(audio))
-        else:
-            report("final", 0, RuntimeError("no final before the next file"))
+    def _converse(
+        self, ws: websocket.WebSocket, heard: list[tuple[float, Heard]], said: Sequence[speech.Clip], hang_s: float
+    ) -> None:
+        position, start = 0, time.perf_counter()
+        for clip in said:
+            whole = np.concatenate([clip.audio, np.zeros(round(GAP_S * RATE), np.int16)])
+            for i in range(0, len(whole), CHUNK):
+                due = start + (position + i + CHUNK) / RATE
+                gevent.sleep(max(0.0, due - time.perf_counter()))
+                report(self.name, "client lag", max(0.0, time.perf_counter() - due))
+                ws.send_binary(whole[i : i + CHUNK].tobytes())
+            self._score(clip, position, start, [(t, h) for t, h in heard if h.end * RATE > position], hang_s)
+            position += len(whole)
 
-    def _read(self, ws: websocket.WebSocket, state: dict[str, Any]) -> None:
+    def _score(
+        self, clip: speech.Clip, position: int, start: float, heard: list[tuple[float, Heard]], hang_s: float
+    ) -> None:
+        """What came of one sentence. A sample counts as sent when its chunk was due."""
+
+        def sent(sample: int) -> float:
+            return start + ((position + sample) // CHUNK + 1) * CHUNK / RATE
+
+        partials = [t for t, h in heard if h.kind == "partial"]
+        finals = [(t, h) for t, h in heard if h.kind == "final" and h.text]
+        for _, h in heard:
+            if h.kind == "error":
+                report(self.name, "error", 0, RuntimeError(h.text))
+        if partials:
+            report(self.name, "first partial", max(0.0, partials[0] - sent(clip.start)))
+        if finals:
+            report(self.name, "final lag", max(0.0, finals[-1][0] - sent(clip.end) - hang_s))
+        else:
+            report(self.name, "final lag", 0, RuntimeError("no final before the next sentence"))
+        words.add(clip.text, " ".join(h.text for _, h in finals))
+
+    def _read(self, ws: websocket.WebSocket, heard: list[tuple[float, Heard]]) -> None:
         while True:
             try:
                 frame = ws.recv()
@@ -103,10 +159,51 @@ class Stream(User):
                 return
             if not frame:
                 return
-            message = json.loads(frame)
-            if message["type"] == "interim" and not state.get("first"):
-                state["first"] = time.perf_counter()
-            elif message["type"] == "final":
-                state["final"] = time.perf_counter()
-            elif message["type"] == "error":
-                report("error", 0, RuntimeError(message["error"]["code"]))
+            if found := self.wire.parse(frame):
+                heard.append((time.perf_counter(), found))
+
+
+class NativeUser(StreamUser):
+    wire, name = Native(), "native"
+
+
+class DeepgramUser(StreamUser):
+    wire, name = Deepgram(), "deepgram"
+
+
+# --- sums over users, and over machines -------------------------------------------------------------------------------
+
+
+@events.report_to_master.add_listener
+def tell(data: dict[str, Any], **_: Any) -> None:
+    data["words"] = words.errors, words.total
+    words.errors = words.total = 0
+
+
+@events.worker_report.add_listener
+def told(data: dict[str, Any], **_: Any) -> None:
+    errors, total = data.get("words", (0, 0))
+    words.errors += errors
+    words.total += total
+
+
+@events.quitting.add_listener
+def conclude(environment: Any, **_: Any) -> None:
+    """The verdict, and the exit code that says it to a script."""
+    if isinstance(environment.runner, WorkerRunner):
+        return
+    stats = environment.stats
+
+    def p95(name: str) -> float:
+        return max(
+            (s.get_response_time_percentile(0.95) or 0.0 for (n, _), s in stats.entries.items() if n == name), default=0
+        )
+
+    if words.total:
+        print(f"word error rate {100 * words.errors / words.total:.1f} % of {words.total} words")
+    if (late := p95("client lag")) > MOST_CLIENT_LAG_MS:
+        print(f"void: the load generator itself was {late:.0f} ms late at p95; give it more cores or machines")
+        environment.process_exit_code = VOID
+    elif (lag := p95("final lag")) > environment.parsed_options.slo_ms:
+        print(f"too slow: final lag {lag:.0f} ms at p95, the goal is {environment.parsed_options.slo_ms:.0f}")
+        environment.process_exit_code = TOO_SLOW

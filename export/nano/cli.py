@@ -1,4 +1,4 @@
-"""`python -m export.nano synthesise | train | package | evaluate | card`: the checkpoint in the box from an empty folder."""
+"""`python -m export.nano COMMAND`: the checkpoint in the box from an empty folder (see `--help` for the steps)."""
 
 from __future__ import annotations
 
@@ -44,6 +44,18 @@ def train(
     from export.nano.train import train as run
 
     run(work / "data", work / "run", Plan(steps=steps, seed=seed, threads=threads), recorded or [], device)
+
+
+@app.command()
+def deepen(work: Work = WORK, layers: Annotated[int, typer.Option(help="Encoder layers.")] = 6) -> None:
+    """Give a trained run a deeper encoder that computes the same; `train` then goes on with it."""
+    import torch
+
+    from export.nano.model import deepened
+
+    last = work / "run" / "last.pt"
+    saved = torch.load(last, map_location="cpu", weights_only=True)
+    torch.save({"model": deepened(saved["model"], layers), "step": saved["step"]}, last)
 
 
 @app.command()

@@ -56,6 +56,8 @@ class Curriculum:
     """Share of real speech."""
     joined: float = 0.12
     """Chance that another sentence follows, and another."""
+    cut_off: float = 0.0
+    """Share that begins in the middle of a sentence."""
     long: float = 0.0
     """Share of utterances padded to Whisper's 30 s window."""
 
@@ -180,8 +182,11 @@ class Batches(IterableDataset[Batch]):
             e.audio = augment.speed(e.audio, factor)
             e.phones = [(n, a / factor, b / factor) for n, a, b in e.phones]
             e.words = [(n, a / factor, b / factor) for n, a, b in e.words]
-        if e.words and len(e.words) == len(e.text.split()) and len(e.words) > 3 and r.random() < 0.25:
-            self._cut(r, e)
+        if e.words and len(e.words) == len(e.text.split()) and len(e.words) > 3:
+            if r.random() < c.cut_off:
+                self._cut_off(r, e)
+            if len(e.words) > 3 and r.random() < 0.25:
+                self._cut(r, e)
         before, after = (int(r.exponential(0.25) * SAMPLE_RATE) for _ in range(2))
         if r.random() < 0.3:
             before = 0
@@ -206,6 +211,15 @@ class Batches(IterableDataset[Batch]):
         e.phones = [(n, a, min(b, at)) for n, a, b in e.phones if a < at]
         e.text = " ".join(e.text.split()[:heard]).rstrip(".,?!")
         e.words, e.complete = e.words[:heard], False
+
+    def _cut_off(self, r: np.random.Generator, e: Example) -> None:
+        """Begins the audio between two words, as the window behind a cut in long speech does."""
+        k = int(r.integers(1, len(e.words) - 2))
+        at = (e.words[k - 1][2] + e.words[k][1]) / 2
+        e.audio = e.audio[int(at * SAMPLE_RATE) :]
+        later = lambda spans: [(n, max(0.0, a - at), b - at) for n, a, b in spans if b > at]  # noqa: E731 - used at once
+        e.phones, e.words = later(e.phones), later(e.words[k:])
+        e.text = " ".join(e.text.split()[k:])
 
     def _noise_only(self, r: np.random.Generator) -> Example:
         n = int(r.uniform(0.5, 6) * SAMPLE_RATE)

@@ -8,6 +8,7 @@ plateau on little data (see docs/models.md).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import cast
 
@@ -29,6 +30,32 @@ class Dims:
 
     def as_dict(self) -> dict[str, int]:
         return asdict(self)
+
+
+def encoder_layers(state: Mapping[str, Tensor]) -> int:
+    """How deep the encoder of a saved state is."""
+    return 1 + max(int(name.split(".")[2]) for name in state if name.startswith("encoder.layers."))
+
+
+def deepened(state: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """The same function with more encoder layers: copies spread over the depth, whose outputs begin at zero.
+
+    Stacking of a trained shallow network is far cheaper than a deep one from the start (Net2Net, arXiv 1511.05641).
+    """
+    old = encoder_layers(state)
+    extra = layers - old
+    copied = [round((i + 1) * old / extra) - 1 for i in range(extra)]
+    out = {name: value for name, value in state.items() if not name.startswith("encoder.layers.")}
+    at = 0
+    for i in range(old):
+        for fresh in [False] + [True] * copied.count(i):
+            prefix = f"encoder.layers.{i}."
+            for name in [n for n in state if n.startswith(prefix)]:
+                part = name.removeprefix(prefix)
+                silent = fresh and part.startswith(("self_attn.out_proj", "fc2"))
+                out[f"encoder.layers.{at}.{part}"] = torch.zeros_like(state[name]) if silent else state[name].clone()
+            at += 1
+    return out
 
 
 def sinusoids(length: int, channels: int) -> Tensor:

@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
-from export.nano.model import Dims, Whisper
+from export.nano.model import Dims, Whisper, encoder_layers
 
 
 def load(weights: Path, tokenizer: Tokenizer) -> Whisper:
     """The model of a training checkpoint, its auxiliary heads dropped."""
     state = torch.load(weights, map_location="cpu", weights_only=True)["model"]
     state = {k: v for k, v in state.items() if not k.startswith(("phone_head", "char_head"))}
-    model = Whisper(Dims(tokenizer.get_vocab_size()))
+    model = Whisper(Dims(tokenizer.get_vocab_size(), encoder_layers=encoder_layers(state)))
     model.load_state_dict(state)
     return model.eval()
 

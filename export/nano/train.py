@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from export.nano import corpus
 from export.nano import tokenizer as bpe
 from export.nano.data import CHARS, IGNORE, Batch, Batches, Curriculum, phone_table, recorded_items
-from export.nano.model import Dims, Whisper
+from export.nano.model import Dims, Whisper, encoder_layers
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,21 @@ STAGES: list[tuple[int, Curriculum]] = [
         6700,
         Curriculum(
             max_s=12, distort=0.8, spec=0.1, batch_s=72, span=None, formants=0.4, recorded=0.15, joined=0.4, long=0.02
+        ),
+    ),
+    (
+        11600,
+        Curriculum(
+            max_s=12,
+            distort=0.8,
+            spec=0.1,
+            batch_s=72,
+            span=None,
+            formants=0.4,
+            recorded=0.15,
+            joined=0.6,
+            long=0.02,
+            cut_off=0.15,
         ),
     ),
 ]
@@ -127,7 +142,11 @@ def train(
 
     tokens = Tokenizer.from_file(str(out / "tokenizer" / "tokenizer.json"))
     phones = json.loads(vocabulary.read_text())["phones"]
-    model = Whisper(Dims(tokens.get_vocab_size()), len(phones), len(CHARS) + 1, plan.dropout).to(device)
+    last = out / "last.pt"
+    saved = torch.load(last, map_location=device, weights_only=True) if last.exists() else None
+    depth = encoder_layers(saved["model"]) if saved else Dims.encoder_layers
+    dims = Dims(tokens.get_vocab_size(), encoder_layers=depth)
+    model = Whisper(dims, len(phones), len(CHARS) + 1, plan.dropout).to(device)
     decayed = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
     plain = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
     optimiser = torch.optim.AdamW(
@@ -136,14 +155,14 @@ def train(
         betas=(0.9, 0.98),
         fused=True,  # a quarter of a step's time on a CPU is the optimiser otherwise
     )
-    step, last = 0, out / "last.pt"
-    if last.exists():
-        saved = torch.load(last, map_location=device, weights_only=True)
+    step = 0
+    if saved:
         model.load_state_dict(saved["model"])
-        optimiser.load_state_dict(saved["optimiser"])
-        for group in optimiser.param_groups:  # a saved run brings its own flags along
-            group.update(fused=True, foreach=None)
         step = saved["step"]
+        if "optimiser" in saved:  # not in one that was just made deeper
+            optimiser.load_state_dict(saved["optimiser"])
+            for group in optimiser.param_groups:  # a saved run brings its own flags along
+                group.update(fused=True, foreach=None)
         log.info("resumed at step %d", step)
     log.info("%d parameters on %s, vocabulary %d", sum(p.numel() for p in model.parameters()), device, model.dims.vocab_size)
     batches = DataLoader(

@@ -26,6 +26,9 @@ class VadStream(Protocol):
 
 
 class AsrStream(Protocol):
+    model: str
+    """Who answers."""
+
     async def decode(self, request: RunAsr, audio: Pcm) -> Hypothesis:
         """Decodes the window [request.start, request.end); `audio` int16 is that window, whole, each time.
 

@@ -23,9 +23,13 @@ def describe(request: RunAsr, audio: Pcm) -> str:
 
 
 class FakeEngine:
-    """Knows every language. `delay` seconds an answer; while `away` is set every call fails as if Triton were down."""
+    """Knows every language. `delay` seconds a hypothesis, `at_once` of them side by side; while `away` is set every call
+    fails as if Triton were down."""
 
-    def __init__(self, script: Script = describe, *, delay: float = 0.0, models: tuple[str, ...] = ("nano",)) -> None:
+    def __init__(
+        self, script: Script = describe, *, delay: float = 0.0, at_once: int = 1_000_000, models: tuple[str, ...] = ("nano",)
+    ) -> None:
+        self.places = asyncio.Semaphore(at_once)
         self.script, self.delay, self._known = script, delay, {name: ModelInfo(name, True, (), TASKS) for name in models}
         self._models = dict(self._known)
         self.away = False
@@ -41,7 +45,7 @@ class FakeEngine:
         info.check_task(task)
         info.language(language)
         self.open_streams += 1
-        return FakeAsrStream(self)
+        return FakeAsrStream(self, model)
 
     def model(self, name: str) -> ModelInfo:
         if name not in self._models:
@@ -89,8 +93,8 @@ class FakeVadStream:
 
 
 class FakeAsrStream:
-    def __init__(self, engine: FakeEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: FakeEngine, model: str) -> None:
+        self._engine, self.model = engine, model
 
     async def decode(self, request: RunAsr, audio: Pcm) -> Hypothesis:
         engine = self._engine
@@ -98,7 +102,8 @@ class FakeAsrStream:
             if request.command is not Decode.FINAL:
                 raise EngineUnavailable("the fake engine is away")
             await asyncio.sleep(0.005)
-        await asyncio.sleep(engine.delay)
+        async with engine.places:
+            await asyncio.sleep(engine.delay)
         assert len(audio) == request.end - request.start
         engine.decoded.append(request)
         text = engine.script(request, audio)

@@ -1,21 +1,19 @@
 """The Triton client: the only module that imports `tritonclient`, and where its errors become ours.
 
 One gRPC channel a server and process; unary calls, one in flight a sequence (a multiplexed stream would answer in order
-and hold sessions up behind each other). A sequence that breaks, because Triton died, dropped it as idle or was
-restarted, is opened again under a new correlation id with the audio that its window needs.
+and hold sessions up behind each other).
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,19 +21,19 @@ import tritonclient.grpc.aio as grpc_client
 from tritonclient.utils import InferenceServerException
 
 from frontend.errors import EngineRejected, EngineUnavailable, ModelGone, UnknownModel, VoiceForgeError
-from frontend.inference.base import Pcm
 from frontend.inference.models import ModelInfo
-from frontend.speech.events import Alternative, Decode, Hypothesis, RunAsr, Timings, Word
+from frontend.speech.events import Decode
 from frontend.speech.vad_gate import FRAME
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 Tensors = dict[str, npt.NDArray[Any]]
 
 VAD_MODEL = "silero_vad"
 ASR_PREFIX, ENCODER_SUFFIX = "whisper_", "_encoder"
 READY = "READY"
 ENCODER_FRAME = 320  # samples
+SUSPECT_S = 1.0
+"""After a failed request other servers are asked first for so long."""
 TASKS = ("transcribe", "translate")
 _BROKEN_SEQUENCE = ("must specify the START flag", "send START first", "was not found", "is not healthy")
 _AWAY = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN")
@@ -58,22 +56,32 @@ class Patience:
     longest_retry: float = 1.0
 
 
-class TritonEngine:
-    """Implements `Engine` over one Triton server."""
+OUTPUTS = (
+    "tokens",
+    "token_logprobs",
+    "text",
+    "words",
+    "word_tokens",
+    "word_times",
+    "word_probabilities",
+    "word_alternatives",
+    "no_speech_probability",
+    "language",
+    "language_probability",
+    "timings_ms",
+)
+"""What is asked of a Whisper."""
+
+
+class TritonServer:
+    """One Triton: requests, its models, whether it lives."""
 
     def __init__(self, address: str, patience: Patience = Patience()) -> None:
-        self.patience = patience
-        self._client = grpc_client.InferenceServerClient(
-            address,
-            channel_args=[
-                ("grpc.max_send_message_length", -1),
-                ("grpc.max_receive_message_length", -1),
-                ("grpc.min_reconnect_backoff_ms", 100),
-                ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.max_reconnect_backoff_ms", 1000),
-                ("grpc.use_local_subchannel_pool", 1),
-            ],
-        )
+        self.address, self.patience = address, patience
+        self.held = 0
+        """Sequences of ours that are open there."""
+        self._away_until = 0.0
+        self._client = _connected(address)
         self._ids = itertools.count(secrets.randbits(62) | 1)
         self._infos: dict[str, ModelInfo] | None = None
         self._unloaded: list[str] = []
@@ -83,13 +91,30 @@ class TritonEngine:
         """A correlation id that no other front end is likely to use."""
         return next(self._ids) % (2**63)
 
-    def vad_stream(self) -> TritonVadStream:
-        return TritonVadStream(self)
+    # --- whether it lives -----------------------------------------------------------------------------------------
 
-    def asr_stream(self, model: str, language: str, *, task: str = "transcribe", alternatives: int = 0) -> TritonAsrStream:
-        info = self.model(model)
-        info.check_task(task)
-        return TritonAsrStream(self, f"{ASR_PREFIX}{model}", info.language(language), task, alternatives)
+    @property
+    def away(self) -> bool:
+        """Something went wrong with it just now: others first, if there are any."""
+        return time.monotonic() < self._away_until
+
+    def suspect(self, seconds: float = SUSPECT_S) -> None:
+        self._away_until = time.monotonic() + seconds
+
+    async def watch_over(self, every_s: float = 1.0, limit_s: float = 3.0) -> None:
+        """Asks for a sign of life for ever. Where none comes, what is under way is given up at once, not at its time-out."""
+        while True:
+            try:
+                async with asyncio.timeout(limit_s):
+                    await self.canary()
+                self._away_until = 0.0
+            except (TimeoutError, EngineUnavailable, EngineRejected) as error:
+                if not self.away:
+                    log.warning("Triton at %s is away: %s", self.address, error or "no answer")
+                self.suspect(float("inf"))
+                client, self._client = self._client, _connected(self.address)
+                await client.close()
+            await asyncio.sleep(every_s)
 
     # --- models ---------------------------------------------------------------------------------------------------
 
@@ -100,6 +125,11 @@ class TritonEngine:
         if name not in self._infos:
             raise UnknownModel(self._not_loaded(name))
         return self._infos[name]
+
+    def serves(self, triton_name: str) -> bool:
+        """Whether the last look found it loaded; the VAD always is."""
+        name = triton_name.removeprefix(ASR_PREFIX)
+        return self._infos is None or name == triton_name or name in self._infos
 
     def _not_loaded(self, name: str) -> str:
         there = f"there is {', '.join(self._infos or ()) or 'none'}"
@@ -213,9 +243,8 @@ class TritonEngine:
             await self._unless_gone(
                 self.infer(f"{ASR_PREFIX}{info.name}", inputs, ["text"], self.next_id(), start=True, end=True)
             )
-        vad = self.vad_stream()
-        await vad.call(np.zeros(FRAME, np.int16))
-        await vad.close()
+        frame = {"audio": np.zeros((1, FRAME), np.int16)}
+        await self.infer(VAD_MODEL, frame, ["probabilities"], self.next_id(), start=True, end=True)
 
     async def canary_encoders(self) -> None:
         """One frame of silence through every encoder. Not for TensorRT: it rebuilds an engine for a length it never saw."""
@@ -227,9 +256,14 @@ class TritonEngine:
     async def try_out(self) -> None:
         """100 ms of silence through every Whisper, encoder and decoder included: a whole window's work for each."""
         for info in await self.models():
-            stream = self.asr_stream(info.name, info.languages[0] if info.languages else "en")
-            await self._unless_gone(stream.decode(RunAsr(Decode.PARTIAL, 0, 0, 1600), np.zeros(1600, np.int16)))
-            await stream.close()
+            language = info.languages[0] if info.languages else "en"
+            inputs: Tensors = {
+                "audio": np.zeros((1, 1600), np.int16),
+                "command": np.array([[Decode.PARTIAL]], np.int32),
+                "language": np.array([[language.encode()]], np.object_),
+            }
+            name = f"{ASR_PREFIX}{info.name}"
+            await self._unless_gone(self.infer(name, inputs, OUTPUTS, self.next_id(), start=True, end=True))
 
     async def _unless_gone(self, work: Awaitable[object]) -> None:
         try:
@@ -259,8 +293,9 @@ class TritonEngine:
             tensor = grpc_client.InferInput(name, list(value.shape), kind)
             tensor.set_data_from_numpy(value)
             tensors.append(tensor)
+        client = self._client
         try:
-            result: Any = await self._client.infer(
+            result: Any = await client.infer(
                 model,
                 tensors,
                 outputs=[grpc_client.InferRequestedOutput(name) for name in outputs],
@@ -271,6 +306,10 @@ class TritonEngine:
             )
         except InferenceServerException as error:
             raise await self._explained(translate(error), model) from error
+        except asyncio.CancelledError:
+            if client is self._client:
+                raise
+            raise EngineUnavailable(f"Triton at {self.address} gives no sign of life") from None  # see `watch_over`
         return {name: result.as_numpy(name) for name in outputs}
 
     async def _explained(self, error: VoiceForgeError, model: str) -> VoiceForgeError:
@@ -282,6 +321,20 @@ class TritonEngine:
             return EngineUnavailable(f"Triton is loading {model}")
         await self.models()
         return ModelGone(self._not_loaded(model.removeprefix(ASR_PREFIX)))
+
+
+def _connected(address: str) -> Any:
+    return grpc_client.InferenceServerClient(
+        address,
+        channel_args=[
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+            ("grpc.use_local_subchannel_pool", 1),
+        ],
+    )
 
 
 def _control_error(error: InferenceServerException, what: str) -> VoiceForgeError:
@@ -301,154 +354,3 @@ def translate(error: InferenceServerException) -> EngineUnavailable | EngineReje
     if any(word in status for word in _AWAY) or any(text in message for text in _BROKEN_SEQUENCE):
         return EngineUnavailable(f"Triton: {message}")
     return EngineRejected(f"Triton refused the request ({status}): {message}")
-
-
-async def _patiently(attempt: Callable[[], Awaitable[T]], patience: Patience) -> T:
-    """Repeats an attempt while the engine is away. Each attempt must be safe to repeat."""
-    deadline, pause = time.monotonic() + patience.outage, patience.retry
-    while True:
-        try:
-            return await attempt()
-        except EngineUnavailable as error:
-            if time.monotonic() > deadline:
-                raise
-            log.info("engine away, trying again in %.1f s: %s", pause, error)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, patience.longest_retry)
-
-
-class _Sequence:
-    """A correlation id and whether Triton knows it."""
-
-    def __init__(self, engine: TritonEngine, model: str) -> None:
-        self._engine, self._model = engine, model
-        self._id = 0
-        self.open = False
-
-    async def request(self, inputs: Tensors, outputs: Sequence[str], *, start: bool = False) -> Tensors:
-        """Sends one request, with START under a fresh id when asked for or when the sequence is not open."""
-        start = start or not self.open
-        if not self.open:
-            self._id = self._engine.next_id()
-        self.open = False  # until it has answered, nobody knows what Triton holds
-        result = await self._engine.infer(self._model, inputs, outputs, self._id, start=start)
-        self.open = True
-        return result
-
-    async def close(self, inputs: Tensors, outputs: Sequence[str]) -> None:
-        """Tells Triton that the sequence is over; what goes wrong there is settled by its idle timeout."""
-        if not self.open:
-            return
-        self.open = False
-        try:
-            await self._engine.infer(self._model, inputs, outputs, self._id, start=False, end=True)
-        except (EngineUnavailable, EngineRejected) as error:
-            log.debug("closing a sequence of %s: %s", self._model, error)
-
-
-class TritonVadStream:
-    """Implements `VadStream`. After an outage the last second is played again, so the LSTM is warm."""
-
-    WARM_UP = 32 * FRAME
-
-    def __init__(self, engine: TritonEngine) -> None:
-        self._engine = engine
-        self._sequence = _Sequence(engine, VAD_MODEL)
-        self._recent = np.zeros(0, np.int16)
-
-    async def probabilities(self, audio: Pcm) -> list[float]:
-        return await _patiently(lambda: self.call(audio), self._engine.patience)
-
-    async def call(self, audio: Pcm) -> list[float]:
-        """One attempt."""
-        replay = self._recent if not self._sequence.open else np.zeros(0, np.int16)
-        whole = np.concatenate([replay, audio])
-        result = await self._sequence.request({"audio": whole[None]}, ["probabilities"])
-        self._recent = np.concatenate([self._recent, audio])[-self.WARM_UP :]
-        return [float(p) for p in result["probabilities"].reshape(-1)[len(replay) // FRAME :]]
-
-    async def close(self) -> None:
-        await self._sequence.close({"audio": np.zeros((1, FRAME), np.int16)}, ["probabilities"])
-
-
-class TritonAsrStream:
-    """Implements `AsrStream`: remembers which window Triton holds and how far, and sends what is missing."""
-
-    OUTPUTS = (
-        "tokens",
-        "token_logprobs",
-        "text",
-        "words",
-        "word_tokens",
-        "word_times",
-        "word_probabilities",
-        "word_alternatives",
-        "no_speech_probability",
-        "language",
-        "language_probability",
-        "timings_ms",
-    )
-
-    def __init__(self, engine: TritonEngine, model: str, language: str, task: str, alternatives: int) -> None:
-        self._engine, self._language, self._task, self._alternatives = engine, language, task, alternatives
-        self._sequence = _Sequence(engine, model)
-        self._held: tuple[int, int, int] | None = None  # segment, start, end
-
-    async def decode(self, request: RunAsr, audio: Pcm) -> Hypothesis:
-        if request.command is Decode.FINAL:
-            return await _patiently(lambda: self._call(request, audio), self._engine.patience)
-        return await self._call(request, audio)
-
-    async def _call(self, request: RunAsr, audio: Pcm) -> Hypothesis:
-        held, self._held = self._held if self._sequence.open else None, None
-        goes_on = held is not None and held[:2] == (request.segment, request.start) and held[2] <= request.end
-        # A window that went beyond this one's end, or another window, begins anew: a START resets the stream.
-        anew = held is not None and not goes_on
-        fresh = audio[held[2] - request.start :] if held is not None and goes_on else audio
-        inputs = self._inputs(fresh, request.command, request.language or self._language)
-        for name, tokens in (("prefix", request.prefix), ("context", request.context)):
-            if tokens:
-                inputs[name] = np.array([tokens], np.int32)
-        result = await self._sequence.request(inputs, self.OUTPUTS, start=anew)
-        self._held = (request.segment, request.start, request.end)
-        return _hypothesis(result)
-
-    def _inputs(self, audio: Pcm, command: Decode, language: str) -> Tensors:
-        inputs = {
-            "audio": audio[None],
-            "command": np.array([[command]], np.int32),
-            "language": np.array([[language.encode()]], np.object_),
-            "task": np.array([[self._task.encode()]], np.object_),
-        }
-        if self._alternatives:
-            inputs["alternatives"] = np.array([[self._alternatives]], np.int32)
-        return inputs
-
-    async def close(self) -> None:
-        await self._sequence.close(self._inputs(np.zeros(0, np.int16), Decode.RESET, self._language), self.OUTPUTS)
-
-
-def _hypothesis(result: Tensors) -> Hypothesis:
-    flat = {name: value.reshape(-1) for name, value in result.items()}
-    times = result["word_times"].reshape(-1, 2)
-    words = tuple(
-        Word(text.decode("utf-8"), int(start), int(end), float(p), _alternatives(other))
-        for text, (start, end), p, other in zip(
-            flat["words"], times, flat["word_probabilities"], flat["word_alternatives"], strict=True
-        )
-    )
-    return Hypothesis(
-        text=flat["text"][0].decode("utf-8"),
-        tokens=tuple(int(t) for t in flat["tokens"]),
-        logprobs=tuple(float(p) for p in flat["token_logprobs"]),
-        words=words,
-        word_tokens=tuple(int(n) for n in flat["word_tokens"]),
-        no_speech_probability=float(flat["no_speech_probability"][0]),
-        language=flat["language"][0].decode("utf-8"),
-        language_probability=float(flat["language_probability"][0]),
-        timings=Timings(*(float(t) for t in flat["timings_ms"])),
-    )
-
-
-def _alternatives(found: bytes) -> tuple[Alternative, ...]:
-    return tuple(Alternative(text, p) for text, p in json.loads(found)) if found else ()

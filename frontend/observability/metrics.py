@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 _LATENCY = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0)
 
@@ -37,8 +41,29 @@ class Metrics:
         self.finals_waiting = Gauge(
             "voiceforge_finals_waiting", "Finals queued or being decoded, over all sessions", registry=r
         )
+        self.engine_lag = Gauge(
+            "voiceforge_engine_lag_seconds", "What new sessions are admitted by: how far the engine is behind", registry=r
+        )
         self.engine_ready = Gauge("voiceforge_engine_ready", "1 when the last canary went through Triton", registry=r)
         self.engine_restarts = Gauge("voiceforge_engine_restarts", "Times the embedded Triton was started again", registry=r)
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
+
+
+def merged(texts: Mapping[str, str]) -> bytes:
+    """Several workers' metrics as one exposition: every sample gets the label `worker`."""
+
+    class All(Collector):
+        def collect(self) -> Iterator[Metric]:
+            families: dict[str, Metric] = {}
+            for worker, text in sorted(texts.items()):
+                for family in text_string_to_metric_families(text):
+                    into = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                    for sample in family.samples:
+                        into.add_sample(sample.name, {**sample.labels, "worker": worker}, sample.value)
+            yield from families.values()
+
+    registry = CollectorRegistry()
+    registry.register(All())
+    return generate_latest(registry)

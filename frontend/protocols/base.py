@@ -90,6 +90,8 @@ class StreamOptions:
     """A session for each channel, instead of one for their mix."""
     text: TextOptions = field(default_factory=TextOptions)
     callback: Callback | None = None
+    must_send: bool = True
+    """A client that sends nothing for long is taken for gone; otherwise pings alone tell."""
 
 
 # --- what clients ask for -----------------------------------------------------------------------------------------

@@ -26,7 +26,19 @@ from frontend.protocols.base import (
     seconds,
 )
 from frontend.protocols.config import StreamConfig, from_query, updated
-from frontend.speech.events import Event, Final, Finished, Partial, SpeechEnded, SpeechStarted, Timings, UtteranceEnded, Word
+from frontend.speech.events import (
+    Event,
+    Final,
+    Finished,
+    Flushed,
+    NothingSaid,
+    Partial,
+    SpeechEnded,
+    SpeechStarted,
+    Timings,
+    UtteranceEnded,
+    Word,
+)
 from frontend.text.options import TextOptions
 from frontend.text.pipeline import Text, TextPipeline
 from frontend.text.search import Hit
@@ -148,7 +160,7 @@ class NativeWire:
                 return [Outgoing({"type": "speech_started", "at": seconds(at), "timestamp": now})]
             case SpeechEnded(at):
                 return [Outgoing({"type": "speech_ended", "at": seconds(at), "timestamp": now})]
-            case UtteranceEnded() | Finished():
+            case UtteranceEnded() | NothingSaid() | Flushed() | Finished():
                 return []
 
     def failed(self, error: VoiceForgeError, now: str) -> list[Outgoing]:

@@ -167,7 +167,8 @@ class Connection:
     async def _read(self) -> None:
         """Carries out what the client sends; returns when it closes the stream. Raises what ends the session."""
         limits, loop = self._settings, asyncio.get_running_loop()
-        whole, quiet = asyncio.timeout(limits.max_session_s), asyncio.timeout(limits.no_data_timeout_s)
+        patience = limits.no_data_timeout_s if self._options.must_send else None
+        whole, quiet = asyncio.timeout(limits.max_session_s), asyncio.timeout(patience)
         try:
             async with whole, quiet:
                 while True:
@@ -175,7 +176,7 @@ class Connection:
                     quiet.reschedule(None)  # waiting for the engine is not the client's silence
                     if not await self._take(frame):
                         return
-                    quiet.reschedule(loop.time() + limits.no_data_timeout_s)
+                    quiet.reschedule(loop.time() + patience if patience else None)
         except ConnectionClosed:
             if self._delivery is None:
                 raise  # nobody is left to tell; a callback still gets its results

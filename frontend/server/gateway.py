@@ -136,6 +136,7 @@ class Gateway:
         asr_stream(self._services, wire.options)
         if wire.options.callback:
             self._services.web.check(wire.options.callback.url)
+        self._services.load.admit()
         held.enter_context(self.slots.take())
         return wire
 

@@ -14,12 +14,16 @@ from starlette.staticfiles import StaticFiles
 from frontend.inference.health import Health
 from frontend.observability.metrics import Metrics
 from frontend.server.gateway import Gateway
+from frontend.server.siblings import OWN, Siblings
 
+EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 PAGE = Path(__file__).parent.parent / "page"
 
 
-def application(health: Health, metrics: Metrics, gateway: Gateway, routes: Sequence[BaseRoute] = ()) -> Starlette:
-    """`routes` are those of the protocols."""
+def application(
+    health: Health, metrics: Metrics, gateway: Gateway, routes: Sequence[BaseRoute] = (), siblings: Siblings | None = None
+) -> Starlette:
+    """`routes` are those of the protocols; `siblings` the other workers, when there are."""
 
     async def healthz(_: Request) -> Response:
         """The process lives."""
@@ -36,7 +40,11 @@ def application(health: Health, metrics: Metrics, gateway: Gateway, routes: Sequ
         return JSONResponse({"ready": True})
 
     async def exposition(_: Request) -> Response:
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(await siblings.metrics(metrics) if siblings else metrics.text(), media_type=EXPOSITION)
+
+    async def own_exposition(_: Request) -> Response:
+        """This worker's."""
+        return Response(metrics.text(), media_type=EXPOSITION)
 
     async def index(_: Request) -> Response:
         return FileResponse(PAGE / "index.html")
@@ -47,6 +55,7 @@ def application(health: Health, metrics: Metrics, gateway: Gateway, routes: Sequ
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", exposition),
+            Route(OWN, own_exposition),
             *routes,
             Mount("/page", StaticFiles(directory=PAGE)),
         ]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager, nullcontext
 
 from frontend.audio.ring import AudioRing
+from frontend.control.load import EngineLoad
 from frontend.errors import EngineRejected, EngineUnavailable, UnknownModel
 from frontend.inference.base import AsrStream, Pcm, VadStream
 from frontend.observability.metrics import Metrics
@@ -25,10 +27,10 @@ class LiveSession:
 
     def __init__(
         self, settings: SessionSettings, vad: VadStream, asr: AsrStream, metrics: Metrics,
-        emit: Callable[[Event], object], *, max_backlog_s: float,
+        load: EngineLoad, emit: Callable[[Event], object], *, max_backlog_s: float,
     ) -> None:  # fmt: skip
         self.core = SessionCore(settings)
-        self._vad, self._asr, self._metrics, self._emit = vad, asr, metrics, emit
+        self._vad, self._asr, self._metrics, self._load, self._emit = vad, asr, metrics, load, emit
         self._ring = AudioRing()
         self._max_backlog = round(max_backlog_s * RATE)
         self._room = asyncio.Event()
@@ -116,7 +118,8 @@ class LiveSession:
 
     async def _run_vad(self, request: RunVad) -> None:
         began = time.perf_counter()
-        probabilities = await self._vad.probabilities(self._ring.read(request.start, request.end))
+        with self._counted("vad"):
+            probabilities = await self._vad.probabilities(self._ring.read(request.start, request.end))
         self._metrics.vad.observe(time.perf_counter() - began)
         self._carry_out(self.core.vad_result(probabilities))
 
@@ -125,7 +128,8 @@ class LiveSession:
         audio = self._ring.read(request.start, request.end)
         hypothesis: Hypothesis | None = None
         try:
-            hypothesis = await self._asr.decode(request, audio)
+            with self._counted(self._asr.model) if request.command is Decode.FINAL else nullcontext():
+                hypothesis = await self._asr.decode(request, audio)
         except EngineUnavailable as error:
             if request.command is Decode.FINAL:
                 raise
@@ -137,6 +141,15 @@ class LiveSession:
         took = time.perf_counter() - began
         (self._metrics.final if request.command is Decode.FINAL else self._metrics.partial).observe(took)
         self._carry_out(self.core.asr_result(hypothesis))
+
+    @contextmanager
+    def _counted(self, kind: str) -> Generator[None]:
+        """A request that nobody may skip is under way."""
+        ticket = self._load.asked(kind)
+        try:
+            yield
+        finally:
+            self._load.answered(ticket)
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, Final):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Literal
 
+from frontend.control.load import EngineLoad
 from frontend.errors import UnknownModel
 from frontend.inference.base import AsrStream, Engine, Pcm
 from frontend.observability.metrics import Metrics
@@ -35,6 +37,10 @@ class Services:
     metrics: Metrics
     settings: Settings
     default_model: str
+
+    @cached_property
+    def load(self) -> EngineLoad:
+        return EngineLoad(time.monotonic, self.settings.admit_lag_s)
 
     @cached_property
     def web(self) -> Web:
@@ -90,7 +96,7 @@ def open_session(services: Services, options: StreamOptions, emit: Callable[[Eve
     """A session that tells `emit` its events, in order; to be entered as a context. Raises `UnknownModel`."""
     return LiveSession(
         session_settings(services, options), services.engine.vad_stream(), asr_stream(services, options), services.metrics,
-        emit, max_backlog_s=services.settings.max_backlog_s,
+        services.load, emit, max_backlog_s=services.settings.max_backlog_s,
     )  # fmt: skip
 
 

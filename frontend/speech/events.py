@@ -117,11 +117,29 @@ class Final:
 
 
 @dataclass(frozen=True)
+class NothingSaid:
+    """An utterance that was told to have ended has no final, or none after those of its cuts: there were no words.
+    `end` is the end of its audio."""
+
+    end: int
+
+
+@dataclass(frozen=True)
+class Flushed:
+    """A finalize or a discard has come to its place in the stream: segments that begin before `at` are from before it.
+    `ended`: an utterance was running and has ended with it; else the final that answers a finalize is empty."""
+
+    at: int
+    discarded: bool
+    ended: bool
+
+
+@dataclass(frozen=True)
 class Finished:
     """Everything the client sent has been answered: after a close."""
 
 
-Event = SpeechStarted | SpeechEnded | UtteranceEnded | Partial | Final | Finished
+Event = SpeechStarted | SpeechEnded | UtteranceEnded | Partial | Final | NothingSaid | Flushed | Finished
 
 
 # --- what the engine is asked -------------------------------------------------------------------------------------

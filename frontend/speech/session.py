@@ -23,7 +23,9 @@ from frontend.speech.events import (
     Emit,
     Final,
     Finished,
+    Flushed,
     Hypothesis,
+    NothingSaid,
     Partial,
     RunAsr,
     RunVad,
@@ -356,6 +358,8 @@ class SessionCore:
             effects.append(Emit(SpeechEnded(speech_end)))
         self._gate.interrupt()
         self._floor = max(self._floor, self._gate.position)
+        if flush.requested or flush.discard:
+            effects.append(Emit(Flushed(self._floor, flush.discard, answered)))
         if flush.requested and not answered:
             nothing = _Segment(self._floor, self._floor, Stabilizer(self.settings.stable), requested=True, owed=True)
             nothing.end = nothing.speech_end = self._floor
@@ -376,6 +380,8 @@ class SessionCore:
                 if segment.owed:
                     request = RunAsr(Decode.FINAL, self._number(segment), segment.start, segment.start)
                     effects += self._settle(segment, request, Hypothesis(""))
+                elif not segment.parted:
+                    effects.append(Emit(NothingSaid(segment.end)))
             elif segment.end - segment.start >= self.settings.max_segment:
                 effects += self._decode(segment, _Kind.CUT, segment.start + self.settings.max_segment)
             elif segment.ahead and segment.ahead[0] == segment.end:
@@ -502,7 +508,7 @@ class SessionCore:
         text = told_words.text_of(kept) if dropped or told_words.invented(h) else h.text.strip()
         requested = segment.requested and ends_utterance  # not by a cut within it
         if not (text or requested):
-            return []
+            return [Emit(NothingSaid(end))] if ends_utterance else []
         if kept:
             self._words_end = kept[-1].end
         final = Final(

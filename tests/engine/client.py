@@ -7,10 +7,12 @@ import urllib.request
 
 import numpy as np
 
-from frontend.inference.triton import Tensors, TritonAsrStream, TritonEngine
+from frontend.inference.engine import TritonEngine
+from frontend.inference.triton import OUTPUTS as ASKED
+from frontend.inference.triton import Tensors
 from frontend.speech.events import Decode, Hypothesis, RunAsr
 
-OUTPUTS = (*TritonAsrStream.OUTPUTS, "window_samples")
+OUTPUTS = (*ASKED, "window_samples")
 NOTHING = np.zeros(0, np.int16)
 
 
@@ -30,14 +32,16 @@ async def asr(
     if prefix is not None:
         inputs["prefix"] = np.array([prefix], np.int32)
     inputs |= {name: np.array([[value.encode()]], np.object_) for name, value in strings.items()}
-    return await engine.infer("whisper_nano", inputs, OUTPUTS, sequence, start=start, end=end)
+    return await engine.servers[0].infer("whisper_nano", inputs, OUTPUTS, sequence, start=start, end=end)
 
 
 async def vad(
     engine: TritonEngine, sequence: int, audio: np.ndarray, *, start: bool = False, end: bool = False
 ) -> np.ndarray:
     """One request of `silero_vad`: the probability of each frame."""
-    found = await engine.infer("silero_vad", {"audio": audio[None]}, ["probabilities"], sequence, start=start, end=end)
+    found = await engine.servers[0].infer(
+        "silero_vad", {"audio": audio[None]}, ["probabilities"], sequence, start=start, end=end
+    )
     return found["probabilities"].reshape(-1)
 
 

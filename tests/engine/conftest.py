@@ -12,7 +12,8 @@ import pytest_asyncio
 from frontend.app import canary
 from frontend.embedded import EmbeddedTriton
 from frontend.embedded.supervisor import Timing
-from frontend.inference.triton import Patience, TritonEngine
+from frontend.inference.engine import TritonEngine
+from frontend.inference.triton import Patience
 
 SENTENCES = [
     "The train to London leaves at half past three.",
@@ -68,7 +69,7 @@ async def connect() -> AsyncIterator[Callable[[EmbeddedTriton], TritonEngine]]:
     clients: list[TritonEngine] = []
 
     def client(server: EmbeddedTriton, patience: Patience = Patience(call=10)) -> TritonEngine:
-        clients.append(TritonEngine(server.address, patience))
+        clients.append(TritonEngine(server.address, patience=patience))
         return clients[-1]
 
     yield client

@@ -15,7 +15,8 @@ from export.repository import CHECKPOINTS, export_silero, export_whisper
 from frontend.app import canary
 from frontend.embedded import EmbeddedTriton
 from frontend.embedded.supervisor import Timing
-from frontend.inference.triton import Patience, TritonEngine
+from frontend.inference.engine import TritonEngine
+from frontend.inference.triton import Patience
 from frontend.speech.events import Decode, RunAsr
 from tests.engine.client import asr, final, metric, tokens, vad
 
@@ -40,7 +41,7 @@ async def forgetful(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[E
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def patient(forgetful: EmbeddedTriton) -> AsyncIterator[TritonEngine]:
-    client = TritonEngine(forgetful.address, Patience(call=15))
+    client = TritonEngine(forgetful.address, patience=Patience(call=15))
     await client.models()
     yield client
     await client.close()
@@ -51,12 +52,12 @@ async def test_abandoned_streams_are_forgotten_once_another_one_speaks(
 ):
     audio = spoken[0][:8192]
     for _ in range(N_ABANDONED):
-        await asr(patient, patient.next_id(), Decode.PARTIAL, audio, start=True)
-        await vad(patient, patient.next_id(), audio, start=True)
+        await asr(patient, patient.servers[0].next_id(), Decode.PARTIAL, audio, start=True)
+        await vad(patient, patient.servers[0].next_id(), audio, start=True)
     assert metric(forgetful.metrics_url, "voiceforge_sequences") == N_ABANDONED
     assert metric(forgetful.metrics_url, "voiceforge_onnx_sequences") == N_ABANDONED
     await asyncio.sleep(IDLE_S + 1.2)
-    touched = patient.next_id()
+    touched = patient.servers[0].next_id()
     await asr(patient, touched, Decode.PARTIAL, audio, start=True)
     await vad(patient, touched, audio, start=True)
     assert metric(forgetful.metrics_url, "voiceforge_sequences") == 1
@@ -68,7 +69,7 @@ async def test_abandoned_streams_are_forgotten_once_another_one_speaks(
 
 
 async def test_a_stream_that_goes_on_in_time_is_kept(patient: TritonEngine, spoken: list[np.ndarray]):
-    sequence = patient.next_id()
+    sequence = patient.servers[0].next_id()
     pieces = np.array_split(spoken[0], 4)
     for i, piece in enumerate(pieces):
         await asr(patient, sequence, Decode.PARTIAL, piece, start=i == 0)
@@ -117,7 +118,7 @@ async def cramped(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Emb
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def crowd(cramped: EmbeddedTriton) -> AsyncIterator[TritonEngine]:
-    client = TritonEngine(cramped.address, Patience(call=15))
+    client = TritonEngine(cramped.address, patience=Patience(call=15))
     await client.models()
     yield client
     await client.close()
@@ -125,7 +126,7 @@ async def crowd(cramped: EmbeddedTriton) -> AsyncIterator[TritonEngine]:
 
 async def test_abandoned_streams_give_their_slots_back(crowd: TritonEngine, spoken: list[np.ndarray]):
     for _ in range(SLOTS):
-        await asr(crowd, crowd.next_id(), Decode.PARTIAL, spoken[0][:8192], start=True)
+        await asr(crowd, crowd.servers[0].next_id(), Decode.PARTIAL, spoken[0][:8192], start=True)
     found = await asyncio.gather(*(final(crowd, spoken[1]) for _ in range(SLOTS)))
     assert len({h.tokens for h in found}) == 1
 
@@ -141,7 +142,8 @@ async def test_requests_whose_client_vanished_in_the_middle_of_a_decode_are_let_
     expected = (await final(crowd, spoken[1])).tokens
     for after_s in (0.05, 0.15, 0.3):
         requests = [
-            asyncio.create_task(asr(crowd, crowd.next_id(), Decode.PARTIAL, spoken[0], start=True)) for _ in range(SLOTS)
+            asyncio.create_task(asr(crowd, crowd.servers[0].next_id(), Decode.PARTIAL, spoken[0], start=True))
+            for _ in range(SLOTS)
         ]
         await asyncio.sleep(after_s)
         for request in requests:

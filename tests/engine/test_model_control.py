@@ -107,7 +107,7 @@ async def test_a_model_that_cannot_be_loaded_leaves_no_half_of_it(two: Path, sta
     with pytest.raises(EngineRejected, match=r"cannot load whisper_small: .*decoder\.onnx"):
         await engine.load("small")
     async with asyncio.timeout(20):
-        while "whisper_small_encoder" in await engine.loaded():
+        while "whisper_small_encoder" in await engine.servers[0].loaded():
             await asyncio.sleep(0.1)
     assert [m.name for m in await engine.models()] == ["nano"]
     assert server.healthy

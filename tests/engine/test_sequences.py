@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from frontend.errors import EngineRejected, EngineUnavailable
-from frontend.inference.triton import TritonEngine
+from frontend.inference.engine import TritonEngine
 from frontend.speech.events import Decode, Hypothesis, RunAsr
 from tests.engine.client import NOTHING, asr, final, text, tokens, vad
 from tests.export.checkpoints import local_session
@@ -55,7 +55,7 @@ async def test_the_vad_in_pieces_hears_what_it_hears_at_once_on_this_machine(eng
 
 
 async def test_start_empties_the_vad_state(engine: TritonEngine, spoken):
-    audio, sequence = spoken[0], engine.next_id()
+    audio, sequence = spoken[0], engine.servers[0].next_id()
     first = await vad(engine, sequence, audio, start=True)
     goes_on = await vad(engine, sequence, audio)
     again = await vad(engine, sequence, audio, start=True, end=True)
@@ -79,7 +79,7 @@ async def test_partials_and_a_final_of_growing_audio_end_as_one_final_of_the_who
 
 
 async def test_only_new_audio_is_sent_and_the_window_grows_by_it(engine: TritonEngine, spoken):
-    audio, sequence = spoken[0], engine.next_id()
+    audio, sequence = spoken[0], engine.servers[0].next_id()
     sizes = []
     for i, begin in enumerate((0, 5_000, 20_000)):
         end = (5_000, 20_000, 20_000)[i]
@@ -115,7 +115,7 @@ async def test_a_window_that_starts_later_replaces_the_one_before(engine: Triton
 
 
 async def test_start_empties_the_window_of_an_id_that_is_running(engine: TritonEngine, spoken):
-    sequence = engine.next_id()
+    sequence = engine.servers[0].next_id()
     await asr(engine, sequence, Decode.PARTIAL, spoken[0], start=True)
     answer = await asr(engine, sequence, Decode.FINAL, spoken[1], start=True, end=True)
     assert int(answer["window_samples"].reshape(-1)[0]) == len(spoken[1])
@@ -134,7 +134,7 @@ async def test_a_final_may_be_decoded_before_more_is_said(engine: TritonEngine, 
 
 
 async def test_reset_empties_the_window(engine: TritonEngine, spoken):
-    sequence = engine.next_id()
+    sequence = engine.servers[0].next_id()
     await asr(engine, sequence, Decode.PARTIAL, spoken[0], start=True)
     answer = await asr(engine, sequence, Decode.RESET)
     assert tokens(answer) == []
@@ -158,7 +158,7 @@ async def test_a_prefix_is_the_beginning_of_the_hypothesis_whatever_is_heard(eng
     changed = 0
     for audio in spoken:
         early = len(audio) // 3
-        sequence = engine.next_id()
+        sequence = engine.servers[0].next_id()
         guess = tokens(await asr(engine, sequence, Decode.PARTIAL, audio[:early], start=True))
         later = tokens(await asr(engine, sequence, Decode.PARTIAL, audio[early : 2 * early], prefix=guess))
         ended = tokens(await asr(engine, sequence, Decode.FINAL, audio[2 * early :], prefix=guess, end=True))
@@ -169,7 +169,7 @@ async def test_a_prefix_is_the_beginning_of_the_hypothesis_whatever_is_heard(eng
 
 
 async def test_a_final_with_a_prefix_has_its_words_times_and_probabilities(engine: TritonEngine, spoken):
-    audio, sequence = spoken[3], engine.next_id()
+    audio, sequence = spoken[3], engine.servers[0].next_id()
     half = len(audio) // 2
     guess = tokens(await asr(engine, sequence, Decode.PARTIAL, audio[:half], start=True))
     answer = await asr(engine, sequence, Decode.FINAL, audio[half:], prefix=guess, end=True)
@@ -188,7 +188,7 @@ async def test_the_words_of_a_prefix_stay_as_they_are(engine: TritonEngine, spok
         whole = await final(engine, audio)
         for n in range(1, len(whole.words)):
             k = sum(whole.word_tokens[:n])
-            sequence = engine.next_id()
+            sequence = engine.servers[0].next_id()
             answer = await asr(engine, sequence, Decode.FINAL, audio, start=True, end=True, prefix=list(whole.tokens[:k]))
             found = [w.decode() for w in answer["words"].reshape(-1)]
             assert found[:n] == [w.text for w in whole.words[:n]]
@@ -196,7 +196,7 @@ async def test_the_words_of_a_prefix_stay_as_they_are(engine: TritonEngine, spok
 
 @pytest.mark.parametrize("wrong", [[999_999], [-1]])
 async def test_a_prefix_of_what_is_no_text_is_refused_and_changes_nothing(engine: TritonEngine, spoken, wrong: list[int]):
-    audio, sequence = spoken[0], engine.next_id()
+    audio, sequence = spoken[0], engine.servers[0].next_id()
     half = len(audio) // 2
     await asr(engine, sequence, Decode.PARTIAL, audio[:half], start=True)
     with pytest.raises(EngineRejected, match="no text token"):
@@ -231,9 +231,9 @@ async def test_doubted_words_come_with_alternatives_when_asked_for(engine: Trito
 
 async def test_a_request_without_start_finds_no_stream(engine: TritonEngine, spoken):
     with pytest.raises(EngineUnavailable):
-        await vad(engine, engine.next_id(), spoken[0])
+        await vad(engine, engine.servers[0].next_id(), spoken[0])
     with pytest.raises(EngineUnavailable):
-        await asr(engine, engine.next_id(), Decode.PARTIAL, spoken[0])
+        await asr(engine, engine.servers[0].next_id(), Decode.PARTIAL, spoken[0])
 
 
 async def test_a_client_whose_sequence_is_gone_recovers_by_itself(engine: TritonEngine, spoken):
@@ -271,7 +271,7 @@ async def test_a_vad_stream_whose_sequence_is_gone_goes_on_warm(engine: TritonEn
 
 
 async def test_more_audio_than_the_longest_window_is_refused_and_the_window_stays(engine: TritonEngine, spoken):
-    audio, sequence = spoken[0], engine.next_id()
+    audio, sequence = spoken[0], engine.servers[0].next_id()
     await asr(engine, sequence, Decode.PARTIAL, audio, start=True)
     with pytest.raises(EngineRejected, match=r"would exceed 12 s: send a final or a reset first"):
         await asr(engine, sequence, Decode.PARTIAL, np.zeros(LONGEST, np.int16))
@@ -297,7 +297,7 @@ async def test_a_window_exactly_as_long_as_the_longest_is_taken(engine: TritonEn
 
 async def test_an_unknown_command_is_refused_by_name(engine: TritonEngine):
     with pytest.raises(EngineRejected, match="command 9 is not"):
-        await asr(engine, engine.next_id(), 9, start=True, end=True)  # type: ignore[arg-type]
+        await asr(engine, engine.servers[0].next_id(), 9, start=True, end=True)  # type: ignore[arg-type]
 
 
 # --- many at once -------------------------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ async def test_two_interleaved_vad_streams_do_not_mix(engine: TritonEngine, spok
         found[1].extend(await b.probabilities(spoken[1][i : i + 2 * FRAME]))
     await asyncio.gather(a.close(), b.close())
     for stream in range(2):
-        alone = await vad(engine, engine.next_id(), spoken[stream], start=True, end=True)
+        alone = await vad(engine, engine.servers[0].next_id(), spoken[stream], start=True, end=True)
         size = min(len(alone), len(found[stream]))
         np.testing.assert_allclose(found[stream][:size], alone[:size], atol=1e-5)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc_client
 
-from frontend.inference.triton import TritonEngine
+from frontend.inference.engine import TritonEngine
 from tests.engine.client import vad
 from tests.export.checkpoints import local_session
 
@@ -71,7 +71,7 @@ async def test_the_vad_gives_the_values_of_the_same_file_run_here(engine: Triton
     for audio in (spoken[0], noise(512 * 20)):
         zeros = {n: np.zeros((1, size), np.float32) for n, size in (("c", 128), ("context", 64), ("h", 128))}
         (expected,) = local.run(["probabilities"], {"audio": audio[None], **{f"state_{n}": v for n, v in zeros.items()}})
-        found = await vad(engine, engine.next_id(), audio, start=True, end=True)
+        found = await vad(engine, engine.servers[0].next_id(), audio, start=True, end=True)
         np.testing.assert_array_equal(found, expected[0])
 
 

@@ -42,7 +42,7 @@ def in_numpy(n_mels: int) -> Mel:
 def in_graph(n_mels: int) -> Mel:
     g = Graph("log_mel")
     audio = g.input("audio", ["batch", "samples"], INT16)
-    g.output(_log_mel(g, audio, n_mels), "mel", ["batch", n_mels, "frames"], FLOAT)
+    g.output(g.op("Transpose", _log_mel(g, audio, n_mels), perm=[0, 2, 1]), "mel", ["batch", n_mels, "frames"], FLOAT)
     session = ort.InferenceSession(g.build().SerializeToString(), providers=["CPUExecutionProvider"])
     return lambda audio: session.run(["mel"], {"audio": audio[None]})[0][0]
 
@@ -106,7 +106,7 @@ def test_each_window_of_a_batch_is_normalised_by_its_own_peak(n_mels: int, in_gr
     loud, faint = noises()["full scale"][:16_000], noises()["one bit"][:16_000]
     g = Graph("log_mel")
     audio = g.input("audio", ["batch", "samples"], INT16)
-    g.output(_log_mel(g, audio, n_mels), "mel", ["batch", n_mels, "frames"], FLOAT)
+    g.output(g.op("Transpose", _log_mel(g, audio, n_mels), perm=[0, 2, 1]), "mel", ["batch", n_mels, "frames"], FLOAT)
     session = ort.InferenceSession(g.build().SerializeToString(), providers=["CPUExecutionProvider"])
     both = session.run(["mel"], {"audio": np.stack([loud, faint])})[0]
     np.testing.assert_allclose(both[0], in_graph(loud), atol=1e-6)

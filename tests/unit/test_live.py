@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from frontend.control.load import EngineLoad
 from frontend.errors import EngineRejected, EngineUnavailable
 from frontend.inference.base import Pcm
 from frontend.inference.fake import FakeEngine
@@ -83,7 +85,8 @@ async def live(engine: FakeEngine | None = None, *, max_backlog_s: float = 1_000
     heard = Heard(engine or FakeEngine())
     heard.session = LiveSession(
         SessionSettings(**settings), heard.engine.vad_stream(),
-        heard.engine.asr_stream("nano", "en"), heard.metrics, heard.events.append, max_backlog_s=max_backlog_s,
+        heard.engine.asr_stream("nano", "en"), heard.metrics, EngineLoad(time.monotonic, 1.0),
+        heard.events.append, max_backlog_s=max_backlog_s,
     )  # fmt: skip
     async with heard.session:
         yield heard

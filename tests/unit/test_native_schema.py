@@ -116,7 +116,7 @@ def test_what_a_whole_session_tells_is_what_the_schema_describes():
     d.close()
     told = [message(e, STAMP) for e in d.events]
     assert {m["type"] for m in told if m} == {"speech_started", "speech_ended", "interim", "final"}
-    for m in told[:-1]:
+    for m in filter(None, told):
         VALIDATOR.validate(m)
 
 

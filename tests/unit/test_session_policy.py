@@ -11,7 +11,9 @@ from hypothesis import given
 from frontend.speech.events import (
     Decode,
     Final,
+    Flushed,
     Hypothesis,
+    NothingSaid,
     Partial,
     RunAsr,
     SpeechEnded,
@@ -257,6 +259,36 @@ def test_what_is_discarded_gets_no_final_and_what_follows_does(vad_enabled: bool
     assert final.start >= 2 * SECOND * FRAME - VAD.pre_roll
     assert final.end == 4 * SECOND * FRAME
     d.close()
+
+
+def test_a_finalize_and_a_discard_tell_their_place():
+    d = Driver(speech((1.0, SECOND), (0.0, 4 * SECOND)))
+    d.frames(SECOND)
+    d.finalize()
+    d.frames(SECOND)
+    d.finalize()
+    d._carry_out(d.core.discard())
+    told = [(e.at, e.discarded, e.ended) for e in d.events if isinstance(e, Flushed)]
+    assert told == [
+        (SECOND * FRAME, False, True), (2 * SECOND * FRAME, False, False), (2 * SECOND * FRAME, True, False),
+    ]  # fmt: skip
+
+
+def test_an_utterance_without_words_is_told_to_have_none():
+    d = Driver(speech((1.0, SECOND), (0.0, 2 * SECOND)), answer=lambda _: Hypothesis(""))
+    d.all_audio()
+    assert [type(e) for e in d.events] == [SpeechStarted, SpeechEnded, NothingSaid]
+
+
+def test_an_utterance_that_ends_with_its_cut_is_told_to_have_no_more():
+    full = 4 * RATE
+    one_word = Hypothesis(" one", (1,), (-0.1,), (Word(" one", 0, 3 * RATE, 0.9),), (1,))
+    settings = SessionSettings(max_segment=full, split_after=60 * RATE)
+    d = Driver(speech((1.0, full // FRAME - 3), (0.0, 2 * SECOND)), settings, answer=lambda _: one_word)
+    d.all_audio()
+    told = [e for e in d.events if isinstance(e, Final | SpeechEnded | NothingSaid)]
+    assert [type(e) for e in told] == [Final, SpeechEnded, NothingSaid]
+    assert not told[0].ends_utterance
 
 
 # --- languages ------------------------------------------------------------------------------------------------------

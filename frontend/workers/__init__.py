@@ -1,0 +1,1 @@
+"""Several processes behind one port: `pool` starts and watches them, `worker` is one."""

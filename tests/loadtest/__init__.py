@@ -1,0 +1,1 @@
+"""The load tests themselves, against a real server."""
