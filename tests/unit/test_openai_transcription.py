@@ -281,7 +281,7 @@ def test_models():
 # --- errors -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [t for t in error_types() if t is not WrongParameter], ids=lambda t: t.__name__)
+@pytest.mark.parametrize("kind", [t for t in error_types() if t.__module__ == "frontend.errors"], ids=lambda t: t.__name__)
 def test_every_error_has_a_body(kind: type[VoiceForgeError]):
     validate(error_body(kind("what is wrong; what to do")), "error")
 
