@@ -118,6 +118,8 @@ async def serving(settings: Settings, models: Sequence[str], siblings: Siblings 
         default = next(iter(models), found[0])
         services = Services(engine, metrics, settings, default)
         metrics.engine_lag.set_function(services.load.lag)
+        held.push_async_callback(services.decoders.close)
+        await services.decoders.start()  # loading FFmpeg takes a while, which no stream shall wait for
         gateway = Gateway(services, Authenticator(settings.keys), [NativeAdapter(), DeepgramAdapter(), RealtimeAdapter()])
         async with listening(settings, services, gateway, triton, infos, siblings) as running:
             yield running

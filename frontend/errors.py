@@ -4,6 +4,7 @@ VoiceForgeError
 ├── InvalidMessage        INVALID_MESSAGE         1008  400   not JSON, not an object, unknown type, wrong field
 ├── InvalidConfig         INVALID_CONFIG          1008  400   a setting out of range or unknown
 ├── InvalidAudio          INVALID_AUDIO_FORMAT    1008  415   encoding, sample rate or channels that are not supported
+│   └── UndecodableAudio  INVALID_AUDIO_FORMAT    1008  415   fatal: nothing makes sound of the bytes of a stream
 ├── MessageTooBig         MESSAGE_TOO_BIG         1009  413   a frame over the limit
 ├── Unauthorized          UNAUTHORIZED            1008  401   no key, or a wrong one
 ├── TooManyConnections    TOO_MANY_CONNECTIONS    1013  503   retryable
@@ -48,6 +49,10 @@ class InvalidConfig(VoiceForgeError):
 
 class InvalidAudio(VoiceForgeError):
     code, close_code, status, fatal = "INVALID_AUDIO_FORMAT", 1008, 415, False
+
+
+class UndecodableAudio(InvalidAudio):
+    fatal = True
 
 
 class MessageTooBig(VoiceForgeError):

@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     """Results that wait for a slow client; partials of one segment replace each other and count once."""
     max_backlog_s: float = 20.0
     """Audio received ahead of the engine per stream; then the socket is not read until the engine catches up."""
+    decoder_patience_s: float = 10.0
+    """A decoder of coded audio that gives and wants nothing for so long is killed, and its stream ends."""
+    decoder_memory_mb: Annotated[int, Field(ge=16)] = 256
+    """What one may take; speech takes 5, the rest is for large messages and for tags with pictures."""
     max_upload_bytes: Annotated[int, Field(ge=1024)] = 2 * 1024**3
     """A recording, sent or fetched: Deepgram's limit. It waits on disk while it is transcribed."""
     upload_timeout_s: float = 600.0

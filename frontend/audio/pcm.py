@@ -25,6 +25,7 @@ def _alaw_table() -> Float:
     return (np.where(code & 0x80, magnitude, -magnitude) / 32768).astype(np.float32)
 
 
+_INTEGERS = {"linear16": "<i2", "linear16be": ">i2", "linear32": "<i4"}
 _TABLES = {"mulaw": _mulaw_table(), "alaw": _alaw_table()}
 
 
@@ -40,8 +41,9 @@ class PcmDecoder:
         data = self._rest + data
         whole = len(data) - len(data) % self._format.frame_bytes
         data, self._rest = data[:whole], data[whole:]
-        if self._format.encoding == "linear16":
-            samples = np.frombuffer(data, "<i2").astype(np.float32) / 32768
+        if self._format.encoding in _INTEGERS:
+            samples = np.frombuffer(data, _INTEGERS[self._format.encoding])
+            samples = samples.astype(np.float32) / np.float32(1 << 8 * samples.itemsize - 1)
         elif self._format.encoding == "float32":
             samples = np.nan_to_num(np.frombuffer(data, "<f4"), nan=0.0, posinf=0.0, neginf=0.0)
             samples = np.clip(samples, -1.0, 1.0)

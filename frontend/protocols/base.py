@@ -93,6 +93,11 @@ class StreamOptions:
     must_send: bool = True
     """A client that sends nothing for long is taken for gone; otherwise pings alone tell."""
 
+    @property
+    def n_channels(self) -> int:
+        """Sessions at the start; a container may turn out to have more channels (`Wire.parted`)."""
+        return self.audio.channels if self.multichannel and not self.audio.contained else 1
+
 
 # --- what clients ask for -----------------------------------------------------------------------------------------
 
@@ -192,6 +197,10 @@ class Wire(Protocol):
 
     def refused(self, options: StreamOptions) -> None:
         """A `Configure` could not be carried out: `options` are in effect still."""
+        ...
+
+    def parted(self, n_channels: int) -> None:
+        """There are so many channels apart, before the first event of any."""
         ...
 
     def tell(self, event: Event, channel: int, now: str) -> list[Outgoing]: ...

@@ -148,6 +148,9 @@ class NativeWire:
     def refused(self, options: StreamOptions) -> None:
         self.config = self._in_effect
 
+    def parted(self, n_channels: int) -> None:
+        raise NotImplementedError("channels are always mixed")
+
     def tell(self, event: Event, channel: int, now: str) -> list[Outgoing]:
         match event:
             case Partial():

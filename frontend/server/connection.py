@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from frontend.audio.channels import Channels
+from frontend.audio.resample import Pcm
 from frontend.errors import (
     EngineRejected,
     InvalidConfig,
@@ -20,6 +23,7 @@ from frontend.errors import (
     SessionTooLong,
     ShuttingDown,
     SlowClient,
+    UndecodableAudio,
     VoiceForgeError,
 )
 from frontend.protocols.base import (
@@ -38,6 +42,7 @@ from frontend.protocols.base import (
     Wire,
 )
 from frontend.server.callbacks import Delivery, delivering
+from frontend.server.decoders import CodedInput
 from frontend.server.live import LiveSession
 from frontend.server.outbox import Outbox
 from frontend.server.sessions import Services, asr_stream, max_segment_s, model_of, open_session, session_settings
@@ -62,6 +67,9 @@ class Connection:
         self._settings = services.settings
         self._options = wire.options
         self._sessions: list[LiveSession] = []
+        self._n_channels = wire.options.n_channels
+        self._parting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._parted = asyncio.Event()
         self._input = self._make_input()
         self._outbox = Outbox(
             ws.send, services.metrics, limit=self._settings.max_outbox, patience_s=self._settings.slow_client_s
@@ -137,13 +145,13 @@ class Connection:
         """Everything between the first and the last messages. What ends it is raised after the finals are out."""
         ending: VoiceForgeError | None = None
         async with AsyncExitStack() as running:
-            for channel in range(self._n_channels):
-                self._sessions.append(await running.enter_async_context(self._session(channel)))
+            running.callback(self._close_input)
+            await self._open_sessions(running)
             reader = asyncio.create_task(self._read(), name="reader")
             drain = asyncio.create_task(self._draining.wait(), name="drain")
             delivery = [self._delivery.task] if self._delivery else []
             try:
-                await asyncio.wait({reader, drain, *delivery}, return_when=asyncio.FIRST_COMPLETED)
+                await self._first_of({reader, drain, *delivery}, running)
                 for failed in filter(asyncio.Task.done, delivery):
                     failed.result()
                 if reader.done():
@@ -156,7 +164,14 @@ class Connection:
                 reader.cancel()
                 drain.cancel()
                 await asyncio.gather(reader, drain, return_exceptions=True)
-            self._flush_input()
+            last = asyncio.create_task(self._end_input(), name="last")
+            try:
+                await self._first_of({last}, running)
+                last.result()
+            except VoiceForgeError as error:
+                ending = ending or error
+            finally:
+                last.cancel()
             for session in self._sessions:
                 session.close()
             for session in self._sessions:
@@ -207,12 +222,15 @@ class Connection:
     async def _carry_out(self, command: Command) -> None:
         match command:
             case Audio(data):
-                for session, samples in zip(self._sessions, self._input.feed(data), strict=True):
-                    await session.feed(samples)
+                if isinstance(self._input, Channels):
+                    await self._hear(self._input.feed(data))
+                else:
+                    async for block in self._input.feed(data):
+                        await self._hear(block)
             case Configure(options):
-                self._configure(options)
+                await self._configure(options)
             case Finalize(channel):
-                self._flush_input()
+                await self._flush_input()
                 for session in self._sessions if channel is None else [self._sessions[channel]]:
                     session.finalize()
             case Discard():
@@ -223,27 +241,72 @@ class Connection:
             case KeepAlive() | CloseStream():
                 pass
 
-    def _flush_input(self) -> None:
-        for session, rest in zip(self._sessions, self._input.flush(), strict=True):
-            session.append(rest)
+    async def _hear(self, audio: Sequence[Pcm] | Pcm) -> None:
+        """A piece of every channel, in real time or faster: returns when there is room for the next one."""
+        if len(audio) != len(self._sessions):
+            await self._part(len(audio))
+        for session, samples in zip(self._sessions, audio, strict=True):
+            await session.feed(samples)
 
-    def _configure(self, options: StreamOptions) -> None:
+    async def _part(self, n_channels: int) -> None:
+        """A container's channels are known: each gets its session. Raises `UndecodableAudio` when it is too late."""
+        if self._parting.done() or not self._options.audio.contained:
+            n = len(self._sessions)
+            raise UndecodableAudio(f"the audio has {n_channels} channels instead of {n}; open a new connection for it")
+        self._n_channels = n_channels
+        self._wire.parted(n_channels)
+        self._parting.set_result(None)
+        await self._parted.wait()
+
+    async def _first_of(self, tasks: set[asyncio.Task[Any]], running: AsyncExitStack) -> None:
+        """Waits for one of them; meanwhile opens the sessions that a container's channels need, since a session belongs to
+        the task that opens it."""
+        await asyncio.wait({self._parting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        if self._parting.done() and not self._parted.is_set():
+            await self._open_sessions(running)
+            self._parted.set()
+        if self._parted.is_set():
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _open_sessions(self, running: AsyncExitStack) -> None:
+        for channel in range(len(self._sessions), self._n_channels):
+            self._sessions.append(await running.enter_async_context(self._session(channel)))
+
+    async def _flush_input(self) -> None:
+        """The samples that are held for the sake of a smooth continuation; the stream may go on afterwards."""
+        if isinstance(self._input, Channels):
+            await self._hear(self._input.flush())
+        else:
+            async for block in self._input.flush():
+                await self._hear(block)
+
+    async def _end_input(self) -> None:
+        """The last samples; not what would still unfold from a message that was not heard to its end."""
+        if isinstance(self._input, Channels):
+            await self._hear(self._input.flush())
+        elif not self._input.busy:
+            async for block in self._input.end():
+                await self._hear(block)
+        self._close_input()
+
+    def _close_input(self) -> None:
+        if isinstance(self._input, CodedInput):
+            self._input.close()
+
+    async def _configure(self, options: StreamOptions) -> None:
         """Raises `InvalidConfig` and keeps the old settings when audio has begun and more than its format would change."""
         old, self._options = self._options, options
         try:
-            if self._n_channels != len(self._sessions):
+            if options.n_channels != old.n_channels:
                 raise InvalidConfig("channels apart from each other can only be set in the handshake; open a new connection")
             if self._received == 0:
-                self._input = self._make_input()
                 for session in self._sessions:
                     session.restart(session_settings(self._services, options), asr_stream(self._services, options))
-            else:
-                late = [n for n in SET_BEFORE_AUDIO if getattr(options, n) != getattr(old, n)]
-                if late:
-                    raise InvalidConfig(f"{', '.join(late)} can only be set before the first audio; open a new connection")
-                if options.audio != old.audio:
-                    self._flush_input()
-                    self._input = self._make_input()
+            elif late := [n for n in SET_BEFORE_AUDIO if getattr(options, n) != getattr(old, n)]:
+                raise InvalidConfig(f"{', '.join(late)} can only be set before the first audio; open a new connection")
+            if options.audio != old.audio:
+                await self._end_input()
+                self._input = self._make_input()
         except VoiceForgeError:
             self._options = old
             self._wire.refused(old)
@@ -252,12 +315,9 @@ class Connection:
 
     # --- settings and messages ------------------------------------------------------------------------------------
 
-    @property
-    def _n_channels(self) -> int:
-        return self._options.audio.channels if self._options.multichannel else 1
-
-    def _make_input(self) -> Channels:
-        return Channels(self._options.audio, apart=self._options.multichannel)
+    def _make_input(self) -> Channels | CodedInput:
+        audio, apart = self._options.audio, self._options.multichannel
+        return Channels(audio, apart=apart) if audio.raw else self._services.decoders.stream(audio, apart=apart)
 
     @property
     def _received(self) -> int:

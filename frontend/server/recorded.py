@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from frontend.audio.format import AudioFormat
 from frontend.errors import InvalidAudio, MessageTooBig, NoData
 from frontend.protocols.base import StreamOptions
-from frontend.server.decoding import blocks
 from frontend.server.live import LiveSession
 from frontend.server.sessions import Services, open_session
 from frontend.speech.events import Event
@@ -59,17 +57,16 @@ async def in_time(limit_s: float) -> AsyncGenerator[None]:
         raise NoData(f"the recording did not arrive within {limit_s:.0f} s; send or host it faster") from None
 
 
-async def transcribed(
-    services: Services, options: StreamOptions, path: Path, raw: AudioFormat | None, listener: Callable[[], Listener]
-) -> int:
+async def transcribed(services: Services, options: StreamOptions, path: Path, listener: Callable[[], Listener]) -> int:
     """A recording on disk through a session for each channel; returns the samples of one.
 
-    `listener` is called when a channel's audio begins, for what hears its events. Raises `InvalidAudio` and what the
-    sessions raise.
+    `listener` is called when a channel's audio begins, for what hears its events. Raises `InvalidAudio` and what decoder
+    and sessions raise.
     """
     sessions: list[LiveSession] = []
     async with AsyncExitStack() as running:
-        async for block in blocks(path, raw, multichannel=options.multichannel):
+        decoded = services.decoders.file(path, options.audio, apart=options.multichannel)
+        async for block in await running.enter_async_context(aclosing(decoded)):
             while len(sessions) < len(block):
                 session = open_session(services, options, listener())
                 sessions.append(await running.enter_async_context(session))

@@ -117,7 +117,7 @@ class Recordings:
             transcripts.append(Transcript(listen))
             return transcripts[-1].add
 
-        duration = await transcribed(services, listen.options, job.path, listen.raw, channel)
+        duration = await transcribed(services, listen.options, job.path, channel)
         recording = Recording(job.request_id, job.created, job.sha256, duration, model_of(services, listen.options))
         return response(listen, recording, transcripts)
 

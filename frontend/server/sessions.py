@@ -14,6 +14,7 @@ from frontend.errors import UnknownModel
 from frontend.inference.base import AsrStream, Engine, Pcm
 from frontend.observability.metrics import Metrics
 from frontend.protocols.base import StreamOptions
+from frontend.server.decoders import Decoders
 from frontend.server.live import LiveSession
 from frontend.server.web import Web, anywhere
 from frontend.settings import Settings
@@ -37,6 +38,10 @@ class Services:
     metrics: Metrics
     settings: Settings
     default_model: str
+
+    @cached_property
+    def decoders(self) -> Decoders:
+        return Decoders(patience_s=self.settings.decoder_patience_s, memory_bytes=self.settings.decoder_memory_mb * 2**20)
 
     @cached_property
     def load(self) -> EngineLoad:

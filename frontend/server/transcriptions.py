@@ -162,7 +162,7 @@ class _Endpoint:
 
     async def _whole(self, wanted: Wanted, path: Path, exchange: _Exchange) -> Response:
         transcript = Transcript(wanted)
-        samples = await transcribed(self._services, wanted.options, path, None, lambda: transcript.add)
+        samples = await transcribed(self._services, wanted.options, path, lambda: transcript.add)
         match wanted.form.response_format:
             case "text":
                 return PlainTextResponse(f"{transcript.text}\n", headers=exchange.headers)
@@ -215,7 +215,7 @@ class _Endpoint:
 
         async def work() -> None:
             try:
-                queue.put_nowait(await transcribed(self._services, options, path, None, listener))
+                queue.put_nowait(await transcribed(self._services, options, path, listener))
             except Exception as error:
                 queue.put_nowait(error)
 

@@ -24,7 +24,7 @@ MESSAGES = {
     "configure without config": ('{"type":"configure"}', "INVALID_MESSAGE"),
     "unknown setting": ('{"type":"configure","config":{"volume":11}}', "INVALID_CONFIG"),
     "setting out of range": ('{"type":"configure","config":{"endpointing_ms":5}}', "INVALID_CONFIG"),
-    "unknown encoding": ('{"type":"configure","config":{"encoding":"opus"}}', "INVALID_AUDIO_FORMAT"),
+    "unknown encoding": ('{"type":"configure","config":{"encoding":"mp17"}}', "INVALID_AUDIO_FORMAT"),
     "wrong rate": ('{"type":"configure","config":{"sample_rate":96000}}', "INVALID_AUDIO_FORMAT"),
     "unknown model": ('{"type":"configure","config":{"model":"huge"}}', "UNKNOWN_MODEL"),
 }
@@ -53,7 +53,7 @@ async def test_text_that_is_not_utf8_closes_the_connection_with_1007(server):
 
 
 REFUSED = {
-    "encoding=opus": (415, "INVALID_AUDIO_FORMAT", "linear16"),
+    "encoding=mp17": (415, "INVALID_AUDIO_FORMAT", "linear16"),
     "sample_rate=4000": (415, "INVALID_AUDIO_FORMAT", "8000"),
     "channels=0": (415, "INVALID_AUDIO_FORMAT", "16"),
     "sample_rate=fast": (400, "INVALID_CONFIG", "sample_rate"),

@@ -39,8 +39,11 @@ STREAM = {"model": "whisper-1", "stream": "true"}
 async def serving(engine: FakeEngine, **settings: Any) -> AsyncIterator[Running]:
     services = Services(engine, Metrics(), Settings(port=0, model=["nano"], **settings), "nano")
     gateway = Gateway(services, Authenticator(services.settings.keys), [NativeAdapter()])
-    async with listening(services.settings, services, gateway, None) as running:
-        yield running
+    try:
+        async with listening(services.settings, services, gateway, None) as running:
+            yield running
+    finally:
+        await services.decoders.close()
 
 
 @asynccontextmanager

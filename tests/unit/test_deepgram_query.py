@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from frontend.audio.format import AudioFormat
 from frontend.errors import InvalidAudio, InvalidConfig, VoiceForgeError
 from frontend.protocols.base import Callback
 from frontend.protocols.deepgram.query import AUTO, LISTS, MULTI, NOT_YET, ONLY, TEXT, ListenQuery, understood
@@ -51,10 +52,19 @@ def test_endpointing_true_is_endpointing_not_given():
 def test_a_sample_rate_is_required_with_an_encoding():
     with pytest.raises(InvalidConfig, match="sample_rate is required with encoding='linear16'"):
         understood({"encoding": ["linear16"]}, "live")
-    with pytest.raises(InvalidAudio, match="containers are not decoded in streams"):
-        understood({}, "live")
-    assert recorded(encoding="linear16").raw is None
-    assert recorded(encoding="mulaw", sample_rate="8000").raw
+    assert recorded(encoding="linear16").options.audio == AudioFormat("auto")
+    assert recorded(encoding="mulaw", sample_rate="8000").options.audio == AudioFormat("mulaw", 8000)
+
+
+def test_without_an_encoding_it_is_a_container_with_channels_of_its_own():
+    assert understood({}, "live").options.audio == AudioFormat("auto")
+    assert understood({"sample_rate": ["8000"], "channels": ["2"]}, "live").options.audio == AudioFormat("auto", 8000)
+    assert understood({"multichannel": ["true"]}, "live").options.n_channels == 1
+
+
+@pytest.mark.parametrize("encoding", ["flac", "amr-nb", "amr-wb", "opus", "ogg-opus", "g729"])
+def test_what_says_its_rate_itself_needs_none(encoding: str):
+    assert understood({"encoding": [encoding]}, "live").options.audio == AudioFormat(encoding)
 
 
 def test_an_unknown_encoding_is_refused():

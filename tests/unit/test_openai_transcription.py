@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from frontend.audio.format import AudioFormat
 from frontend.errors import TooManyConnections, Unauthorized, UnknownLanguage, UnknownModel, VoiceForgeError
 from frontend.protocols.base import RATE, StreamOptions
 from frontend.protocols.openai.errors import WrongParameter, error_body, error_object
@@ -50,7 +51,7 @@ BOTH = "Good morning, all. It's ten."
 
 def test_nothing_asked_for():
     request = wanted()
-    assert request.options == StreamOptions(language="auto", interim_results=False)
+    assert request.options == StreamOptions(audio=AudioFormat("auto"), language="auto", interim_results=False)
     assert request.form.response_format == "json"
     assert request.not_in_effect == ()
 

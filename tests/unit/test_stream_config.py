@@ -102,7 +102,7 @@ def test_an_unknown_setting_is_answered_with_those_there_are():
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"encoding": "opus"}, ENCODINGS),
+        ({"encoding": "mp17"}, ENCODINGS),
         ({"sample_rate": 96_000}, ["96000", "48000"]),
         ({"channels": 0}, ["channels", "16"]),
     ],

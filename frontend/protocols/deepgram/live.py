@@ -73,8 +73,7 @@ class DeepgramWire:
     def __init__(self, listen: Listen) -> None:
         self._listen = listen
         self.options = listen.options
-        channels = listen.options.audio.channels
-        self._n_channels = channels if listen.options.multichannel else 1
+        self._n_channels = listen.options.n_channels
         self._texts = self._pipelines(listen.options)
         self._in_effect = listen.options
         self._finalizes = [0] * self._n_channels
@@ -173,6 +172,11 @@ class DeepgramWire:
 
     def refused(self, options: StreamOptions) -> None:
         self.options = self._in_effect
+
+    def parted(self, n_channels: int) -> None:
+        self._finalizes += [0] * (n_channels - self._n_channels)
+        self._n_channels = n_channels
+        self._texts = self._pipelines(self.options)
 
     def tell(self, event: Event, channel: int, now: str) -> list[Outgoing]:
         match event:

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
-from frontend.audio.format import AudioFormat
-from frontend.errors import InvalidAudio, InvalidConfig
+from frontend.audio.format import ENGINE_RATE, AudioFormat
+from frontend.errors import InvalidConfig
 from frontend.protocols.base import Callback, StreamOptions
 from frontend.text import options as text_options
 from frontend.text.options import TextOptions, base_language
@@ -110,11 +110,6 @@ class Listen:
         return text.punctuate or text.smart_format or text.dictation
 
     @property
-    def raw(self) -> AudioFormat | None:
-        """The format of samples without a header; None for a container, to be found out from its bytes."""
-        return self.options.audio if self.query.encoding and self.query.sample_rate else None
-
-    @property
     def multilingual(self) -> bool:
         return self.options.language == MULTI
 
@@ -180,10 +175,10 @@ def sendable(text: str) -> str:
 
 
 def _audio(query: ListenQuery, kind: Kind) -> AudioFormat:
-    if kind == "recorded" and (query.encoding is None or query.sample_rate is None):
-        return AudioFormat()
-    if query.encoding is None:
-        raise InvalidAudio("containers are not decoded in streams; send encoding and sample_rate, or POST the file")
-    if query.sample_rate is None:
-        raise InvalidConfig(f"sample_rate is required with encoding={query.encoding[:40]!r}")
-    return AudioFormat(query.encoding, query.sample_rate, query.channels)
+    """A container, to be found out from its bytes, unless an encoding is named."""
+    audio = AudioFormat(query.encoding or "auto", query.sample_rate or ENGINE_RATE, query.channels if query.encoding else 1)
+    if query.sample_rate is None and audio.needs_rate:
+        if kind == "live":
+            raise InvalidConfig(f"sample_rate is required with encoding={audio.encoding!r}")
+        return AudioFormat("auto")
+    return audio

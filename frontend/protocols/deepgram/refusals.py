@@ -41,9 +41,13 @@ _CLOSE: dict[type[VoiceForgeError], tuple[int, str]] = {
 
 def refusal(error: VoiceForgeError, request_id: str) -> Refusal:
     """What Deepgram says, then what is wrong here and what to do."""
-    status, code, message = _HTTP.get(type(error), (error.status, error.code, ""))
+    status, code, message = _HTTP.get(_known(error), (error.status, error.code, ""))
     body = {"err_code": code, "err_msg": f"{message} {error}".strip(), "request_id": request_id}
     return Refusal(body, request_id_header(request_id), status)
+
+
+def _known(error: VoiceForgeError) -> type[VoiceForgeError]:
+    return InvalidAudio if isinstance(error, InvalidAudio) else type(error)
 
 
 def request_id_header(request_id: str) -> dict[str, str]:
@@ -53,6 +57,6 @@ def request_id_header(request_id: str) -> dict[str, str]:
 def close_frame(error: VoiceForgeError | None) -> tuple[int, str]:
     if error is None:
         return 1000, ""
-    code, name = _CLOSE.get(type(error), (error.close_code, error.code))
+    code, name = _CLOSE.get(_known(error), (error.close_code, error.code))
     reason = f"{name}: {error}"
     return code, reason.encode()[:LONGEST_REASON].decode(errors="ignore")

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
+from frontend.audio.format import AudioFormat
 from frontend.protocols.base import StreamOptions
 from frontend.protocols.openai.errors import WrongParameter
 from frontend.protocols.openai.languages import CODES
@@ -140,6 +141,7 @@ def _gathered(fields: Fields) -> dict[str, Any]:
 def _options(form: TranscriptionForm, task: Task) -> StreamOptions:
     languages = [form.language] if form.language else form.languages
     options = StreamOptions(
+        audio=AudioFormat("auto"),
         model=form.model,
         language=languages[0] if len(languages) == 1 else MULTI if languages else AUTO,
         task=task,
