@@ -151,7 +151,7 @@ class _Endpoint:
     async def _form(self, request: Request, arriving: Arriving) -> dict[str, list[str]]:
         """The fields of the form, its file written. Raises what is wrong with it."""
         length = request.headers.get("content-length", "")
-        arriving.check(int(length) if length.isdigit() else 0)
+        arriving.check(int(length) if length.isdecimal() else 0)
         form = FormReader(request.headers.get("content-type"), arriving, FILE, UNKEPT)
         async with in_time(self._services.settings.upload_timeout_s):
             await form.read(request.stream())

@@ -72,6 +72,24 @@ def test_times_of_words_count_from_the_start_of_the_stream():
     assert final.confidence == pytest.approx(0.7)
 
 
+def test_a_final_carries_the_tokens_of_the_words_that_it_tells():
+    # The first word lies in the pre-roll, the last one in the tail, where nobody spoke.
+    words = (Word(" Um", 0, 500, 0.5), Word(" hello", 4_800, 9_000, 0.9), Word(" you.", 23_300, 23_700, 0.5))
+    heard = Hypothesis(" Um hello you.", (1, 2, 3, 4), (-0.1, -0.2, -0.3, -0.4), words, (1, 2, 1), 0.05)
+    d = Driver(utterance(), SessionSettings(interim_results=False), answer=lambda _: heard)
+    d.all_audio()
+    final = d.finals[0]
+    assert final.text == "hello"
+    assert (final.tokens, final.logprobs, final.word_tokens) == ((2, 3), (-0.2, -0.3), (2,))
+    assert final.no_speech_probability == 0.05
+
+
+def test_a_text_without_words_carries_all_its_tokens():
+    d = Driver(utterance(), answer=lambda _: Hypothesis("Hello.", (1, 2), (-0.1, -0.2)))
+    d.all_audio()
+    assert (d.finals[0].tokens, d.finals[0].logprobs, d.finals[0].word_tokens) == ((1, 2), (-0.1, -0.2), ())
+
+
 def test_silence_is_never_decoded_and_nothing_is_told_of_it():
     d = Driver([])
     d.frames(60 * SECOND)
