@@ -8,7 +8,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from frontend.errors import InvalidMessage, MessageTooBig
-from frontend.server.recorded import Arriving
+from frontend.server.intake import Arriving
 
 MOST_PARTS = 1000
 MOST_FIELD_BYTES = 64 * 1024

@@ -28,7 +28,7 @@ from frontend.server.callbacks import CallbackSender
 from frontend.server.connection import now
 from frontend.server.gateway import RETRY_AFTER_S, Gateway
 from frontend.server.http_auth import admitted
-from frontend.server.recorded import Arriving, Listener, in_time, transcribed, unless_gone
+from frontend.server.intake import Arriving, Listener, in_time, transcribed, unless_gone
 from frontend.server.sessions import Services, asr_stream, model_of
 
 log = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ from frontend.protocols.openai.transcription import FILE, UNKEPT, Task, Wanted, 
 from frontend.server.forms import FormReader
 from frontend.server.gateway import RETRY_AFTER_S, Gateway
 from frontend.server.http_auth import admitted, authenticate
-from frontend.server.recorded import Arriving, Listener, in_time, transcribed, unless_gone
+from frontend.server.intake import Arriving, Listener, in_time, transcribed, unless_gone
 from frontend.server.sessions import Services, asr_stream, model_of
 from frontend.speech.events import Event
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from frontend.errors import InvalidMessage, MessageTooBig
 from frontend.server.forms import MOST_FIELD_BYTES, MOST_PARTS, FormReader
-from frontend.server.recorded import Arriving
+from frontend.server.intake import Arriving
 
 TYPE = "multipart/form-data; boundary=b"
 

@@ -73,14 +73,16 @@ def test_times_of_words_count_from_the_start_of_the_stream():
 
 
 def test_a_final_carries_the_tokens_of_the_words_that_it_tells():
-    # The first word lies in the pre-roll, the last one in the tail, where nobody spoke.
-    words = (Word(" Um", 0, 500, 0.5), Word(" hello", 4_800, 9_000, 0.9), Word(" you.", 23_300, 23_700, 0.5))
-    heard = Hypothesis(" Um hello you.", (1, 2, 3, 4), (-0.1, -0.2, -0.3, -0.4), words, (1, 2, 1), 0.05)
-    d = Driver(utterance(), SessionSettings(interim_results=False), answer=lambda _: heard)
+    settings = SessionSettings(interim_results=False, speculate=False)
+    # The second word lies in a pause, the last one in the tail, where nobody spoke.
+    texts = {" So": (4_800, 9_000), " um": (18_000, 18_200), " hello": (22_000, 28_000), " you.": (33_500, 33_900)}
+    words = tuple(Word(text, start, end, 0.9) for text, (start, end) in texts.items())
+    heard = Hypothesis("".join(texts), (1, 2, 3, 4, 5), (-0.1, -0.2, -0.3, -0.4, -0.5), words, (1, 1, 2, 1), 0.05)
+    d = Driver(speech((0.0, SECOND), (1.0, 20), (0.0, 12), (1.0, 20), (0.0, SECOND)), settings, answer=lambda _: heard)
     d.all_audio()
     final = d.finals[0]
-    assert final.text == "hello"
-    assert (final.tokens, final.logprobs, final.word_tokens) == ((2, 3), (-0.2, -0.3), (2,))
+    assert final.text == "So hello"
+    assert (final.tokens, final.logprobs, final.word_tokens) == ((1, 3, 4), (-0.1, -0.3, -0.4), (1, 2))
     assert final.no_speech_probability == 0.05
 
 

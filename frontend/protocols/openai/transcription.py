@@ -36,6 +36,7 @@ SHORTEST_ENDPOINT_MS = 100
 """A shorter silence is also the closure of a plosive within a word."""
 
 Language = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$")]
+NO_LANGUAGE = "no language; send a code such as en or pt-BR, or leave it out to have it found"
 AUTO, MULTI = "auto", "multi"
 
 
@@ -114,7 +115,8 @@ def understood(fields: Fields, task: Task) -> Wanted:
         told = error.errors()[0]
         name = str(told["loc"][0])
         inner = "".join(f"[{part}]" for part in told["loc"][1:] if isinstance(part, str))
-        raise WrongParameter(name, f"{name}{inner}={str(told['input'])[:40]!r}: {told['msg'].lower()}") from None
+        what = NO_LANGUAGE if told["type"] == "string_pattern_mismatch" else told["msg"].lower()
+        raise WrongParameter(name, f"{name}{inner}={str(told['input'])[:40]!r}: {what}") from None
     if task == "translate" and form.response_format == "diarized_json":
         raise WrongParameter("response_format", "translations have no diarized_json; take json or verbose_json")
     return Wanted(form, _options(form, task), tuple(_idle(given, form)))
