@@ -9,6 +9,8 @@ import soxr
 from frontend.audio.format import ENGINE_RATE, AudioFormat
 from frontend.audio.pcm import PcmDecoder
 
+PIECE = 2_400
+"""Samples given to soxr at once: its buffers stay as large as the largest piece was."""
 Float = npt.NDArray[np.float32]
 Pcm = npt.NDArray[np.int16]
 
@@ -37,7 +39,9 @@ class Resampler:
 
     def _convert(self, samples: Float, *, last: bool) -> Pcm:
         if self._soxr is not None:
-            samples = self._soxr.resample_chunk(samples, last=last)
+            pieces = [samples[i : i + PIECE] for i in range(0, len(samples), PIECE)] or [samples]
+            done = [self._soxr.resample_chunk(piece) for piece in pieces[:-1]]
+            samples = np.concatenate([*done, self._soxr.resample_chunk(pieces[-1], last=last)])
         return np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
 
 

@@ -50,7 +50,9 @@ from frontend.speech.events import Event, Final, Partial
 
 log = logging.getLogger(__name__)
 
-SET_BEFORE_AUDIO = ("model", "language", "interim_results", "vad_enabled", "endpointing_ms", "multichannel")
+SET_BEFORE_AUDIO = (
+    "model", "language", "interim_results", "vad_enabled", "vad_threshold", "pre_roll_ms", "endpointing_ms", "multichannel",
+)  # fmt: skip
 
 
 def now() -> str:
@@ -234,6 +236,7 @@ class Connection:
                 for session in self._sessions if channel is None else [self._sessions[channel]]:
                     session.finalize()
             case Discard():
+                await self._flush_input()
                 for session in self._sessions:
                     session.discard()
             case Reply(messages):

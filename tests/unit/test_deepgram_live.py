@@ -24,7 +24,7 @@ from frontend.errors import (
 )
 from frontend.protocols.base import Audio, CloseStream, Configure, Finalize, Handshake, KeepAlive, Opened, Reply, Totals
 from frontend.protocols.deepgram.live import DeepgramAdapter, DeepgramWire
-from frontend.speech.events import Final, Partial, SpeechEnded, SpeechStarted, Timings, UtteranceEnded, Word
+from frontend.speech.events import Final, NothingSaid, Partial, SpeechEnded, SpeechStarted, Timings, UtteranceEnded, Word
 from tests.unit.deepgram_schema import error_types, validate
 from tests.unit.test_native_protocol import ANY_TEXT, JSON
 from tests.unit.test_native_schema import FINALS, PARTIALS, SAMPLES
@@ -231,6 +231,16 @@ def test_a_cut_within_speech_is_final_but_not_the_end_of_speech():
     cut = Final(1, 0, 16_000, "Good", 0.9, WORDS[:1], Timings(), ends_utterance=False)
     told = tell(wire(), cut)
     assert (told["is_final"], told["speech_final"]) == (True, False)
+
+
+def test_an_utterance_that_ended_with_its_cut_still_has_an_end_of_speech():
+    one = wire()
+    tell(one, Final(1, 0, 16_000, "Good", 0.9, WORDS[:1], Timings(), ends_utterance=False))
+    told = tell(one, NothingSaid(24_000))
+    assert (told["is_final"], told["speech_final"]) == (True, True)
+    assert (told["start"], told["duration"]) == (1.0, 0.5)
+    assert told["channel"]["alternatives"][0] == {"transcript": "", "confidence": 0.0, "words": []}
+    assert one.tell(NothingSaid(40_000), 0, STAMP) == [], "an utterance without words has none"
 
 
 def test_without_endpointing_nothing_is_the_end_of_speech():

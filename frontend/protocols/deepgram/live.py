@@ -30,7 +30,7 @@ from frontend.protocols.deepgram.query import SWITCHES, Listen, sendable, unders
 from frontend.protocols.deepgram.refusals import close_frame, refusal, request_id_header
 from frontend.protocols.deepgram.results import alternative, model_info, model_uuid, search_results
 from frontend.protocols.native import bearer
-from frontend.speech.events import Event, Final, Partial, SpeechStarted, UtteranceEnded
+from frontend.speech.events import Event, Final, NothingSaid, Partial, SpeechStarted, UtteranceEnded
 from frontend.text import options as text_options
 from frontend.text.pipeline import TextPipeline
 
@@ -77,6 +77,8 @@ class DeepgramWire:
         self._texts = self._pipelines(listen.options)
         self._in_effect = listen.options
         self._finalizes = [0] * self._n_channels
+        self._cut: dict[int, Final] = {}
+        """The last final of a channel whose utterance goes on."""
         self._sha256 = hashlib.sha256()
         self._last_text = ""
         self._keyterms: list[str] | None = None
@@ -183,7 +185,16 @@ class DeepgramWire:
             case Partial():
                 return [Outgoing(self._results(event, channel), partial_of=(channel, event.segment))]
             case Final():
+                if not event.ends_utterance:
+                    self._cut[channel] = event
+                elif channel in self._cut:
+                    del self._cut[channel]
                 return [Outgoing(self._results(event, channel), settles=(channel, event.segment))]
+            case NothingSaid(end) if cut := self._cut.pop(channel, None):  # the utterance ended with its cut
+                rest = replace(
+                    cut, start=cut.end, end=max(end, cut.end), text="", words=(), confidence=0.0, ends_utterance=True
+                )
+                return [Outgoing(self._results(rest, channel))]
             case SpeechStarted(at) if self._listen.query.vad_events:
                 return [Outgoing({"type": "SpeechStarted", "channel": self._index(channel), "timestamp": seconds(at)})]
             case UtteranceEnded(at):

@@ -246,6 +246,9 @@ class RealtimeWire:
         self.config = self._in_effect
         self._samples_per_byte = self._pace()
 
+    def parted(self, n_channels: int) -> None:
+        raise NotImplementedError("channels are always mixed")
+
     def tell(self, event: Event, channel: int, now: str) -> list[Outgoing]:
         if isinstance(event, SpeechEnded) and not self.config.manual:
             self._buffered_from = max(self._buffered_from, event.at)
