@@ -28,6 +28,7 @@ from frontend.server.http import application
 from frontend.server.recordings import Recordings
 from frontend.server.sessions import Services
 from frontend.server.siblings import Siblings
+from frontend.server.transcriptions import Transcriptions
 from frontend.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -136,8 +137,9 @@ async def listening(
     """The front end over whatever engine the services have; leaving the context drains."""
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     health = Health(services.engine, (lambda: triton.healthy) if triton else (lambda: True))
+    routes = [*Recordings(services, gateway).routes(), *Transcriptions(services, gateway).routes()]
     config = uvicorn.Config(
-        application(health, services.metrics, gateway, Recordings(services, gateway).routes(), siblings),
+        application(health, services.metrics, gateway, routes, siblings),
         ws=gateway.protocol_class(),  # type: ignore[arg-type]
         http="httptools",
         lifespan="off",

@@ -26,3 +26,4 @@ def configure(*, json_lines: bool, verbose: bool) -> None:
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
     for name in ("websockets", "uvicorn.access", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every form that is none; clients are told

@@ -13,6 +13,16 @@ from frontend.protocols.native import bearer
 from frontend.server.gateway import Gateway
 
 
+def authenticate(gateway: Gateway, request: Request) -> None:
+    """Raises `Unauthorized`."""
+    gateway.authenticator.check(
+        bearer(request.headers.get("authorization")) or request.query_params.get("api_key"),
+        peer=request.client.host if request.client else "",
+        origin=request.headers.get("origin"),
+        host=request.headers.get("host"),
+    )
+
+
 @contextmanager
 def admitted(gateway: Gateway, request: Request) -> Generator[None]:
     """Held while a request is served; a server that stops waits for it as it waits for streams.
@@ -21,12 +31,7 @@ def admitted(gateway: Gateway, request: Request) -> Generator[None]:
     """
     if gateway.draining:
         raise ShuttingDown("the server is shutting down; try again in a few seconds")
-    gateway.authenticator.check(
-        bearer(request.headers.get("authorization")) or request.query_params.get("api_key"),
-        peer=request.client.host if request.client else "",
-        origin=request.headers.get("origin"),
-        host=request.headers.get("host"),
-    )
+    authenticate(gateway, request)
     task = asyncio.current_task()
     assert task
     with gateway.slots.take():

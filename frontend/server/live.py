@@ -27,7 +27,7 @@ class LiveSession:
 
     def __init__(
         self, settings: SessionSettings, vad: VadStream, asr: AsrStream, metrics: Metrics,
-        load: EngineLoad, emit: Callable[[Event], None], *, max_backlog_s: float,
+        load: EngineLoad, emit: Callable[[Event], object], *, max_backlog_s: float,
     ) -> None:  # fmt: skip
         self.core = SessionCore(settings)
         self._vad, self._asr, self._metrics, self._load, self._emit = vad, asr, metrics, load, emit

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, ExitStack, aclosing
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import httpx
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive
 
-from frontend.errors import InvalidAudio, InvalidMessage, MessageTooBig, NoData, UnusableUrl, VoiceForgeError
+from frontend.errors import InvalidAudio, InvalidMessage, MessageTooBig, UnusableUrl, VoiceForgeError
 from frontend.protocols.base import Body
 from frontend.protocols.deepgram.live import PATH
 from frontend.protocols.deepgram.query import Listen, understood
@@ -30,8 +28,8 @@ from frontend.server.callbacks import CallbackSender
 from frontend.server.connection import now
 from frontend.server.gateway import RETRY_AFTER_S, Gateway
 from frontend.server.http_auth import admitted
-from frontend.server.live import LiveSession
-from frontend.server.sessions import Services, asr_stream, model_of, open_session
+from frontend.server.intake import Arriving, Listener, in_time, transcribed, unless_gone
+from frontend.server.sessions import Services, asr_stream, model_of
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +82,7 @@ class Recordings:
         job = _Job(listen, request_id, now(), Path(file.name), sha256)
         headers = request_id_header(request_id)
         if callback is None:
-            body = await _unless_gone(request.receive, self._transcribed(job))
+            body = await unless_gone(request.receive, self._transcribed(job))
             return JSONResponse(body, headers=headers)
         task = asyncio.create_task(self._deliver(job, held.pop_all()), name="recording")
         self._gateway.handler_tasks.add(task)
@@ -95,55 +93,32 @@ class Recordings:
 
     async def _receive(self, request: Request, file: IO[bytes]) -> str:
         """Writes the recording; returns its SHA-256. Raises what is wrong with it or its URL."""
-        limit = self._services.settings.upload_timeout_s
+        settings = self._services.settings
+        arriving = Arriving(file, settings.max_upload_bytes)
         try:
-            async with asyncio.timeout(limit):
+            async with in_time(settings.upload_timeout_s):
                 if request.headers.get("content-type", "").startswith("application/json"):
                     async with self._services.web.get(_url(await _small_body(request))) as found:
-                        return await self._write(found.aiter_raw(), file)
-                return await self._write(request.stream(), file)
+                        await _write(found.aiter_raw(), arriving)
+                else:
+                    await _write(request.stream(), arriving)
         except httpx.HTTPError as error:
             raise UnusableUrl(f"the recording stopped coming: {error or type(error).__name__}") from error
-        except TimeoutError:
-            raise NoData(f"the recording did not arrive within {limit:.0f} s; send or host it faster") from None
-
-    async def _write(self, pieces: AsyncIterator[bytes], file: IO[bytes]) -> str:
-        sha256, size, limit = hashlib.sha256(), 0, self._services.settings.max_upload_bytes
-        async for piece in pieces:
-            size += len(piece)
-            if size > limit:
-                raise MessageTooBig(f"the recording is over the limit of {limit} bytes; send it in parts")
-            sha256.update(piece)
-            file.write(piece)
-        if size == 0:
-            raise InvalidAudio("there is no recording; send its bytes, or JSON with its url as application/json")
-        file.flush()
-        return sha256.hexdigest()
+        return arriving.finish()
 
     # --- its transcript -------------------------------------------------------------------------------------------
 
     async def _transcribed(self, job: _Job) -> Body:
         """Raises what the sessions raise, and `InvalidAudio`."""
-        services, listen, options = self._services, job.listen, job.listen.options
-        sessions: list[LiveSession] = []
+        services, listen = self._services, job.listen
         transcripts: list[Transcript] = []
-        async with AsyncExitStack() as running:
-            decoded = services.decoders.file(job.path, options.audio, apart=options.multichannel)
-            async for block in await running.enter_async_context(aclosing(decoded)):
-                while len(sessions) < len(block):
-                    transcripts.append(Transcript(listen))
-                    session = open_session(services, options, transcripts[-1].add)
-                    sessions.append(await running.enter_async_context(session))
-                for session, samples in zip(sessions, block, strict=True):
-                    await session.feed(samples)
-            if not sessions:
-                raise InvalidAudio("it holds no audio; send a recording that is not empty")
-            for session in sessions:
-                session.close()
-            for session in sessions:
-                await session.finished.wait()
-        model = model_of(services, options)
-        recording = Recording(job.request_id, job.created, job.sha256, sessions[0].received, model)
+
+        def channel() -> Listener:
+            transcripts.append(Transcript(listen))
+            return transcripts[-1].add
+
+        duration = await transcribed(services, listen.options, job.path, channel)
+        recording = Recording(job.request_id, job.created, job.sha256, duration, model_of(services, listen.options))
         return response(listen, recording, transcripts)
 
     async def _deliver(self, job: _Job, held: ExitStack) -> None:
@@ -163,6 +138,13 @@ class Recordings:
             except VoiceForgeError as error:
                 services.metrics.errors.labels(error.code).inc()
                 log.warning("recording %s: %s", job.request_id, error)
+
+
+async def _write(pieces: AsyncIterator[bytes], arriving: Arriving) -> None:
+    async for piece in pieces:
+        arriving.write(piece)
+    if arriving.size == 0:
+        raise InvalidAudio("there is no recording; send its bytes, or JSON with its url as application/json")
 
 
 async def _small_body(request: Request) -> bytes:
@@ -185,22 +167,3 @@ def _url(body: bytes) -> str:
             'Content-type was application/json, but we could not process the JSON payload; send an object with a text "url"'
         )
     return url
-
-
-async def _unless_gone(receive: Receive, work: Coroutine[Any, Any, Body]) -> Body:
-    """The work's result; it is cancelled when the client hangs up. Raises `ClientDisconnect` then."""
-
-    async def gone() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    task, watcher = asyncio.create_task(work), asyncio.create_task(gone())
-    try:
-        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
-        task.cancel()
-        watcher.cancel()
-        await asyncio.gather(task, watcher, return_exceptions=True)

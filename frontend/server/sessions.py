@@ -97,7 +97,7 @@ def session_settings(services: Services, options: StreamOptions) -> SessionSetti
     )
 
 
-def open_session(services: Services, options: StreamOptions, emit: Callable[[Event], None]) -> LiveSession:
+def open_session(services: Services, options: StreamOptions, emit: Callable[[Event], object]) -> LiveSession:
     """A session that tells `emit` its events, in order; to be entered as a context. Raises `UnknownModel`."""
     return LiveSession(
         session_settings(services, options), services.engine.vad_stream(), asr_stream(services, options), services.metrics,

@@ -107,6 +107,13 @@ class Final:
     ends_utterance: bool = True
     language: str | None = None
     language_probability: float | None = None
+    tokens: tuple[int, ...] = ()
+    """Of the words that are told."""
+    logprobs: tuple[float, ...] = ()
+    """Of the tokens, natural."""
+    word_tokens: tuple[int, ...] = ()
+    """How many of the tokens each word is made of."""
+    no_speech_probability: float = 0.0
 
 
 @dataclass(frozen=True)

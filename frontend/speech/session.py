@@ -470,8 +470,7 @@ class SessionCore:
         self._find_language(segment, request, h)
         placed = [] if told_words.invented(h) else told_words.placed(h.words, request.start)
         kept = self._heard_words(placed, segment)
-        dropped = len(kept) < len(h.words)
-        return self._final(segment, request, h, kept, request.end, dropped=dropped, ends_utterance=not segment.parted)
+        return self._final(segment, request, h, placed, kept, request.end, ends_utterance=not segment.parted)
 
     def _cut(self, running: _Running, h: Hypothesis) -> list[Effect]:
         """Tells the words of a window that was full, up to a gap between two; what follows is decoded again from there."""
@@ -481,7 +480,7 @@ class SessionCore:
         earliest = request.start + self.settings.max_segment // 2
         at, n = best_gap(segment.probabilities, segment.heard_from, words, earliest, request.end)
         kept = [] if told_words.invented(h) else self._heard_words(words[:n], segment)
-        effects = self._final(segment, request, h, kept, at, dropped=len(kept) < len(words), ends_utterance=False)
+        effects = self._final(segment, request, h, words, kept, at, ends_utterance=False)
         edges = [0, *accumulate(h.word_tokens)]
         settled = segment.settled
         segment.settled = Stabilizer(self.settings.stable, settled.tokens[edges[n] :], max(0, settled.n_words - n))
@@ -501,9 +500,11 @@ class SessionCore:
         return [*words[:n], *told_words.heard(words[n:], segment.probabilities, segment.heard_from)]
 
     def _final(
-        self, segment: _Segment, request: RunAsr, h: Hypothesis, kept: Sequence[Word], end: int, *,
-        dropped: bool, ends_utterance: bool,
+        self, segment: _Segment, request: RunAsr, h: Hypothesis, placed: Sequence[Word], kept: Sequence[Word], end: int, *,
+        ends_utterance: bool,
     ) -> list[Effect]:  # fmt: skip
+        """`kept` are those of the words `placed` that are told."""
+        dropped = len(kept) < len(h.words)
         text = told_words.text_of(kept) if dropped or told_words.invented(h) else h.text.strip()
         requested = segment.requested and ends_utterance  # not by a cut within it
         if not (text or requested):
@@ -513,6 +514,7 @@ class SessionCore:
         final = Final(
             request.segment, request.start, end, text, _confidence(kept, h) if text else 0.0, told_words.told(kept),
             h.timings, requested, ends_utterance, h.language, h.language_probability,
+            *(told_words.tokens_of(h, placed, kept) if text else ((), (), ())), h.no_speech_probability,
         )  # fmt: skip
         return [Emit(final)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from frontend.speech.events import Hypothesis, Word
 from frontend.speech.vad_gate import FRAME
@@ -40,6 +41,21 @@ def heard(words: Sequence[Word], probabilities: Sequence[float], start: int) -> 
         if not over or max(over) >= HEARD:
             kept.append(word)
     return kept
+
+
+def tokens_of(
+    h: Hypothesis, placed: Sequence[Word], kept: Sequence[Word]
+) -> tuple[tuple[int, ...], tuple[float, ...], tuple[int, ...]]:
+    """Tokens and log-probabilities of the words kept, some of those `placed`, and how many each has; all tokens of a
+    hypothesis without words."""
+    if not h.words:
+        return h.tokens, h.logprobs, ()
+    kept_ids = {id(w) for w in kept}
+    ends = list(accumulate(h.word_tokens))
+    spans = [(end - n, end) for w, n, end in zip(placed, h.word_tokens, ends, strict=False) if id(w) in kept_ids]
+    tokens = tuple(t for start, end in spans for t in h.tokens[start:end])
+    logprobs = tuple(p for start, end in spans for p in h.logprobs[start:end])
+    return tokens, logprobs, tuple(end - start for start, end in spans)
 
 
 def text_of(words: Sequence[Word]) -> str:

@@ -26,7 +26,9 @@ TRAIN, WINDOW = "The train to London leaves at half past three.", "Please open t
 @pytest.fixture(scope="session")
 def contract_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("contract") / "log.txt"
-    running = Server(repository, log, api_keys="secret", allow_private_urls="true", no_data_timeout_s="3")
+    running = Server(
+        repository, log, api_keys="secret", allow_private_urls="true", no_data_timeout_s="3", max_upload_bytes="8000000"
+    )  # fmt: skip
     yield running
     assert running.stop() == 0, log.read_text()
 
@@ -55,6 +57,9 @@ def command(client: str) -> list[str]:
     """How a client's script is run; skips the test where what it needs is not installed."""
     if client == "python_v7":
         pytest.importorskip("deepgram", reason="deepgram-sdk is not installed")
+        return [sys.executable]
+    if client == "python_openai":
+        pytest.importorskip("openai", reason="openai is not installed")
         return [sys.executable]
     if client == "python_v4":
         if not V4_PYTHON.exists():

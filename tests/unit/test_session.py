@@ -72,6 +72,26 @@ def test_times_of_words_count_from_the_start_of_the_stream():
     assert final.confidence == pytest.approx(0.7)
 
 
+def test_a_final_carries_the_tokens_of_the_words_that_it_tells():
+    settings = SessionSettings(interim_results=False, speculate=False)
+    # The second word lies in a pause, the last one in the tail, where nobody spoke.
+    texts = {" So": (4_800, 9_000), " um": (18_000, 18_200), " hello": (22_000, 28_000), " you.": (33_500, 33_900)}
+    words = tuple(Word(text, start, end, 0.9) for text, (start, end) in texts.items())
+    heard = Hypothesis("".join(texts), (1, 2, 3, 4, 5), (-0.1, -0.2, -0.3, -0.4, -0.5), words, (1, 1, 2, 1), 0.05)
+    d = Driver(speech((0.0, SECOND), (1.0, 20), (0.0, 12), (1.0, 20), (0.0, SECOND)), settings, answer=lambda _: heard)
+    d.all_audio()
+    final = d.finals[0]
+    assert final.text == "So hello"
+    assert (final.tokens, final.logprobs, final.word_tokens) == ((1, 3, 4), (-0.1, -0.3, -0.4), (1, 2))
+    assert final.no_speech_probability == 0.05
+
+
+def test_a_text_without_words_carries_all_its_tokens():
+    d = Driver(utterance(), answer=lambda _: Hypothesis("Hello.", (1, 2), (-0.1, -0.2)))
+    d.all_audio()
+    assert (d.finals[0].tokens, d.finals[0].logprobs, d.finals[0].word_tokens) == ((1, 2), (-0.1, -0.2), ())
+
+
 def test_silence_is_never_decoded_and_nothing_is_told_of_it():
     d = Driver([])
     d.frames(60 * SECOND)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from frontend.errors import (
     InvalidConfig,
-    MessageTooBig,
-    TooManyConnections,
     Unauthorized,
     UnknownLanguage,
     UnknownModel,
@@ -16,8 +14,6 @@ from frontend.protocols.base import Body
 _CODES: dict[type[VoiceForgeError], str] = {
     Unauthorized: "invalid_api_key",
     UnknownModel: "model_not_found",
-    TooManyConnections: "rate_limit_exceeded",
-    MessageTooBig: "file_too_large",
 }
 """OpenAI's codes, where it has one; the others are ours, in lower case as its codes are."""
 
