@@ -21,6 +21,20 @@ def speed(audio: Float, factor: float) -> Float:
     return soxr.resample(audio, RATE * factor, RATE, quality="LQ").astype(np.float32)
 
 
+def bursts(r: np.random.Generator, n: int) -> Float:
+    """Knocks, rubbing, clucking: pieces of 10-400 ms of noise in bands of their own, which begin suddenly and die away."""
+    out = np.zeros(n, np.float32)
+    for _ in range(int(r.integers(1, 2 + n // 4000))):
+        length = int(r.uniform(0.01, 0.4) * RATE)
+        at = int(r.integers(0, max(1, n - length)))
+        decay = np.exp(-r.uniform(1, 8) * np.arange(length, dtype=np.float32) / length)
+        angle, width = 2 * np.pi * r.uniform(100, 6000) / RATE, r.uniform(0.6, 0.98)
+        piece = lfilter([1.0], [1.0, -2 * width * np.cos(angle), width**2], r.standard_normal(length) * decay)
+        piece = np.asarray(piece, np.float32)[: n - at] * r.uniform(0.3, 1.5)
+        out[at : at + len(piece)] += piece / (np.abs(piece).max() + 1e-6)
+    return out
+
+
 def coloured_noise(r: np.random.Generator, n: int) -> Float:
     """White to brown noise, sometimes with a slowly moving level; unit RMS."""
     white = r.standard_normal(n).astype(np.float32)
@@ -29,6 +43,8 @@ def coloured_noise(r: np.random.Generator, n: int) -> Float:
     if r.random() < 0.4:
         knots = r.uniform(0.2, 1.0, max(2, n // 4000))
         noise *= np.interp(np.linspace(0, 1, n), np.linspace(0, 1, len(knots)), knots).astype(np.float32)
+    if r.random() < 0.3:
+        noise += 3 * bursts(r, n)
     if r.random() < 0.2:
         noise += 0.7 * np.sin(2 * np.pi * r.uniform(50, 400) * np.arange(n, dtype=np.float32) / RATE).astype(np.float32)
     return noise / (np.sqrt(np.mean(noise**2)) + 1e-9)
@@ -54,13 +70,14 @@ def telephone(audio: Float) -> Float:
     return soxr.resample(low, 8000, RATE, quality="LQ").astype(np.float32)[: len(audio)]
 
 
-def distort(r: np.random.Generator, audio: Float, strength: float) -> Float:
-    """Room, noise, telephone line and gain, each with a chance that grows with `strength` (0..1)."""
+def distort(r: np.random.Generator, audio: Float, strength: float, quietest_db: float = 8) -> Float:
+    """Room, noise (`quietest_db` below the speech and more), telephone line and gain, with chances that grow with
+    `strength` (0..1)."""
     if r.random() < 0.25 * strength:
         audio = room(r, audio)
     level = np.sqrt(np.mean(audio**2)) + 1e-6
     if r.random() < 0.6 * strength:
-        audio = audio + coloured_noise(r, len(audio)) * level * 10 ** (-r.uniform(8, 35) / 20)
+        audio = audio + coloured_noise(r, len(audio)) * level * 10 ** (-r.uniform(quietest_db, 35) / 20)
     if r.random() < 0.12 * strength:
         audio = telephone(np.clip(audio / (np.abs(audio).max() + 1e-6) * 0.7, -1, 1))
     peak = np.abs(audio).max() + 1e-6

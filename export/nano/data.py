@@ -24,6 +24,10 @@ from export.nano.synth import PAUSES, SAMPLE_RATE
 
 BUCKETS_S = (2, 3, 4, 5, 6, 8, 12)
 LONG_S = 30
+NUMBERS = frozenset(
+    ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+    + ["twenty", "thirty", "forty", "fifty", "oh", "hundred"]
+)
 CHARS = " abcdefghijklmnopqrstuvwxyz'"
 IGNORE = -100
 TIMESTAMP_S = 0.02
@@ -56,6 +60,10 @@ class Curriculum:
     """Share of real speech."""
     joined: float = 0.12
     """Chance that another sentence follows, and another."""
+    quietest_db: float = 8
+    """Signal to noise ratio at the least."""
+    single: float = 0.0
+    """Share of which a word or two are heard, nothing else; numbers rather than other words."""
     cut_off: float = 0.0
     """Share that begins in the middle of a sentence."""
     long: float = 0.0
@@ -183,7 +191,9 @@ class Batches(IterableDataset[Batch]):
             e.phones = [(n, a / factor, b / factor) for n, a, b in e.phones]
             e.words = [(n, a / factor, b / factor) for n, a, b in e.words]
         if e.words and len(e.words) == len(e.text.split()) and len(e.words) > 3:
-            if r.random() < c.cut_off:
+            if r.random() < c.single:
+                self._single(r, e)
+            elif r.random() < c.cut_off:
                 self._cut_off(r, e)
             if len(e.words) > 3 and r.random() < 0.25:
                 self._cut(r, e)
@@ -195,7 +205,7 @@ class Batches(IterableDataset[Batch]):
         )
         shift = min(before, 16000) / SAMPLE_RATE
         e.phones = [(n, a + shift, b + shift) for n, a, b in e.phones]
-        e.audio = augment.distort(r, e.audio, c.distort)
+        e.audio = augment.distort(r, e.audio, c.distort, c.quietest_db)
         return e
 
     def _labels(self, item: corpus.Item) -> list[tuple[str, float, float]]:
@@ -220,6 +230,22 @@ class Batches(IterableDataset[Batch]):
         later = lambda spans: [(n, max(0.0, a - at), b - at) for n, a, b in spans if b > at]  # noqa: E731 - used at once
         e.phones, e.words = later(e.phones), later(e.words[k:])
         e.text = " ".join(e.text.split()[k:])
+
+    def _single(self, r: np.random.Generator, e: Example) -> None:
+        """Cuts out a word or two."""
+        numbers = [k for k, (name, _, _) in enumerate(e.words) if name.strip(".,?!").lower() in NUMBERS]
+        k = int(r.choice(numbers)) if numbers and r.random() < 0.8 else int(r.integers(len(e.words)))
+        last = min(len(e.words), k + (2 if r.random() < 0.25 else 1))
+        begin, end = max(0.0, e.words[k][1] - 0.03), e.words[last - 1][2] + 0.03
+        e.audio = e.audio[int(begin * SAMPLE_RATE) : int(end * SAMPLE_RATE)].copy()
+        fade = min(len(e.audio) // 4, SAMPLE_RATE // 100)
+        if fade:
+            ramp = np.linspace(0, 1, fade, dtype=np.float32)
+            e.audio[:fade] *= ramp
+            e.audio[-fade:] *= ramp[::-1]
+        text = " ".join(e.text.split()[k:last]).strip(".,?!;:")
+        later = lambda spans: [(n, max(0.0, a - begin), b - begin) for n, a, b in spans if b > begin and a < end]  # noqa: E731
+        e.phones, e.words, e.text = later(e.phones), later(e.words[k:last]), text[:1].upper() + text[1:] + "."
 
     def _noise_only(self, r: np.random.Generator) -> Example:
         n = int(r.uniform(0.5, 6) * SAMPLE_RATE)

@@ -78,6 +78,23 @@ STAGES: list[tuple[int, Curriculum]] = [
             cut_off=0.15,
         ),
     ),
+    (
+        13900,
+        Curriculum(
+            max_s=12,
+            distort=0.9,
+            spec=0.1,
+            batch_s=72,
+            span=None,
+            formants=0.4,
+            recorded=0.15,
+            joined=0.5,
+            long=0.02,
+            cut_off=0.1,
+            single=0.12,
+            quietest_db=4,
+        ),
+    ),
 ]
 
 
