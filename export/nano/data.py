@@ -25,8 +25,7 @@ from export.nano.synth import PAUSES, SAMPLE_RATE
 BUCKETS_S = (2, 3, 4, 5, 6, 8, 12)
 LONG_S = 30
 NUMBERS = frozenset(
-    ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
-    + ["twenty", "thirty", "forty", "fifty", "oh", "hundred"]
+    ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "twenty"]
 )
 CHARS = " abcdefghijklmnopqrstuvwxyz'"
 IGNORE = -100

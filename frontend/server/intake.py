@@ -68,7 +68,7 @@ async def transcribed(services: Services, options: StreamOptions, path: Path, li
         decoded = services.decoders.file(path, options.audio, apart=options.multichannel)
         async for block in await running.enter_async_context(aclosing(decoded)):
             while len(sessions) < len(block):
-                session = open_session(services, options, listener())
+                session = open_session(services, options, listener(), live=False)
                 sessions.append(await running.enter_async_context(session))
             for session, samples in zip(sessions, block, strict=True):
                 await session.feed(samples)

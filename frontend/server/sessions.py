@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import Literal
 
 from frontend.control.load import EngineLoad
 from frontend.errors import UnknownModel
-from frontend.inference.base import AsrStream, Engine, Pcm
+from frontend.inference.base import AsrStream, Engine
 from frontend.observability.metrics import Metrics
 from frontend.protocols.base import StreamOptions
 from frontend.server.decoders import Decoders
@@ -97,24 +98,15 @@ def session_settings(services: Services, options: StreamOptions) -> SessionSetti
     )
 
 
-def open_session(services: Services, options: StreamOptions, emit: Callable[[Event], object]) -> LiveSession:
-    """A session that tells `emit` its events, in order; to be entered as a context. Raises `UnknownModel`."""
+def open_session(
+    services: Services, options: StreamOptions, emit: Callable[[Event], object], *, live: bool = True
+) -> LiveSession:
+    """A session that tells `emit` its events, in order; to be entered as a context. Raises `UnknownModel`.
+
+    `live`: somebody waits for each final, so its lag counts when new sessions are admitted.
+    """
+    load = services.load if live else EngineLoad(time.monotonic, math.inf)
     return LiveSession(
         session_settings(services, options), services.engine.vad_stream(), asr_stream(services, options), services.metrics,
-        services.load, emit, max_backlog_s=services.settings.max_backlog_s,
+        load, emit, max_backlog_s=services.settings.max_backlog_s,
     )  # fmt: skip
-
-
-async def transcribe(
-    services: Services, options: StreamOptions, audio: AsyncIterator[Pcm], emit: Callable[[Event], None]
-) -> int:
-    """A recording through a session of its own, as fast as the engine takes it; returns its samples.
-
-    `audio` yields int16 (n,) at 16 kHz, one channel. Raises what the session raises.
-    """
-    async with open_session(services, options, emit) as session:
-        async for samples in audio:
-            await session.feed(samples)
-        session.close()
-        await session.finished.wait()
-        return session.received

@@ -20,7 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 from frontend.batch import subtitles
 from frontend.errors import InvalidAudio, SlowClient, UnknownModel, VoiceForgeError
 from frontend.protocols.base import Body, StreamOptions
-from frontend.protocols.openai.errors import WrongParameter, error_body
+from frontend.protocols.openai.errors import WrongParameter, error_body, status
 from frontend.protocols.openai.responses import KNOWN_MODELS, Transcript, model_body, model_list, server_sent
 from frontend.protocols.openai.transcription import FILE, UNKEPT, Task, Wanted, understood
 from frontend.server.forms import FormReader
@@ -101,7 +101,7 @@ class _Exchange:
     def refusal(self, error: VoiceForgeError) -> JSONResponse:
         retry = {"Retry-After": str(RETRY_AFTER_S)} if error.retryable else {}
         param = FILE if isinstance(error, InvalidAudio) else None
-        return JSONResponse(error_body(error, param), error.status, {**self.headers, **retry})
+        return JSONResponse(error_body(error, param), status(error), {**self.headers, **retry})
 
 
 class _Endpoint:

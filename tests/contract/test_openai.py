@@ -99,9 +99,9 @@ def test_what_is_refused(run: Run, client: str):
     assert {why: (r["class"], r["status"], r["code"], r["param"]) for why, r in told.items()} == {
         "translation": ("BadRequestError", 400, "unsupported_task", None),
         "model": ("NotFoundError", 404, "model_not_found", "model"),
-        "empty": (other(client), 415, "invalid_audio_format", "file"),
-        "no audio": (other(client), 415, "invalid_audio_format", "file"),
-        "no audio to stream": (other(client), 415, "invalid_audio_format", "file"),
+        "empty": ("BadRequestError", 400, "invalid_audio_format", "file"),
+        "no audio": ("BadRequestError", 400, "invalid_audio_format", "file"),
+        "no audio to stream": ("BadRequestError", 400, "invalid_audio_format", "file"),
         "too large": (other(client), 413, "message_too_big", None),
         "format": ("BadRequestError", 400, "invalid_config", "response_format"),
         "retrieve": ("NotFoundError", 404, "model_not_found", "model"),

@@ -258,7 +258,7 @@ async def test_an_upload_that_takes_too_long():
         ({"files": [("file", b"x"), ("file", b"y")]}, (400, "invalid_config"), "file"),
         ({"data": {"temperature": "9"}, "files": {"file": b"x"}}, (400, "invalid_config"), "temperature"),
         ({"data": {"prompt": "x" * 70_000}, "files": {"file": b"x"}}, (413, "message_too_big"), None),
-        ({"files": {"file": b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n#EXT-X-ENDLIST\n"}}, (415, "invalid_audio_format"), "file"),
+        ({"files": {"file": b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n#EXT-X-ENDLIST\n"}}, (400, "invalid_audio_format"), "file"),
     ],
 )
 async def test_forms_that_are_refused(request_: dict[str, Any], expected: tuple[int, str], param: str | None):
@@ -271,7 +271,7 @@ async def test_forms_that_are_refused(request_: dict[str, Any], expected: tuple[
 async def test_what_is_not_in_effect_is_named_also_when_refused():
     async with serving(FakeEngine()) as running, client(running) as c:
         response = await c.post(PATH, data={"prompt": "x", "hotwords": "y"}, files={"file": b"no audio"})
-        assert response.status_code == 415
+        assert response.status_code == 400
         assert response.headers["x-voiceforge-not-in-effect"] == "prompt, hotwords"
 
 

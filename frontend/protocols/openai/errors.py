@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from frontend.errors import (
+    InvalidAudio,
     InvalidConfig,
     Unauthorized,
     UnknownLanguage,
@@ -26,6 +27,11 @@ class WrongParameter(InvalidConfig):
     def __init__(self, param: str, message: str) -> None:
         super().__init__(message)
         self.param = param
+
+
+def status(error: VoiceForgeError) -> int:
+    """The HTTP status, as OpenAI has it: audio that cannot be read is 400, which its clients have a class for."""
+    return 400 if isinstance(error, InvalidAudio) else error.status
 
 
 def error_object(error: VoiceForgeError, param: str | None = None) -> Body:
