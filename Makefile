@@ -5,6 +5,8 @@ TOOLS := .cache/tools
 PYTHON ?= python3
 UV := $(TOOLS)/bin/uv
 SERVE_ARGS ?=
+# Most tests wait for audio in real time or for processes to start: more of them at once than there are cores.
+PYTEST_WORKERS ?= 3
 
 .PHONY: serve test check bench lock clean help
 
@@ -46,7 +48,7 @@ serve: $(VENV)/.serve
 
 test: check
 	@tests/setup.sh
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 check: $(VENV)/.test
 	@$(BIN)/ruff check .

@@ -131,9 +131,13 @@ def evaluate(
 
 
 @app.command()
-def card(work: Work = WORK, checkpoint: Checkpoint = CHECKPOINTS, scores: Path | None = None) -> None:
-    """Write the model card beside the weights, from the run's log and an `evaluate --out` file."""
-    (checkpoint / "README.md").write_text(cards.text(work / "run", scores), "utf-8")
+def card(
+    work: Work = WORK,
+    checkpoint: Checkpoint = CHECKPOINTS,
+    scores: Annotated[list[Path] | None, typer.Option(help="What `evaluate --out` wrote; once for each precision.")] = None,
+) -> None:
+    """Write the model card beside the weights, from the run's log and the scores."""
+    (checkpoint / "README.md").write_text(cards.text(work / "run", checkpoint, scores or []), "utf-8")
     console.print(f"{checkpoint / 'README.md'} written")
 
 
