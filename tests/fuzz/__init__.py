@@ -1,0 +1,1 @@
+"""Coverage-guided fuzzing of what clients send, by atheris (libFuzzer)."""
