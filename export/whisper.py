@@ -10,6 +10,9 @@ no effect.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -213,6 +216,21 @@ def decoder(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
     return g
 
 
+@contextmanager
+def _quiet_root() -> Generator[None]:
+    """Without what ONNX Runtime's quantiser tells the root logger about every tensor."""
+
+    def by_name(record: logging.LogRecord) -> bool:
+        return record.name != "root"
+
+    root = logging.getLogger()
+    root.addFilter(by_name)
+    try:
+        yield
+    finally:
+        root.removeFilter(by_name)
+
+
 def save(graph: Graph, path: Path, precision: str) -> None:
     """Writes the graph; `int8` quantises the constant matrices (dynamic activations), see ORT's quantisation guide."""
     if precision != "int8":
@@ -222,10 +240,11 @@ def save(graph: Graph, path: Path, precision: str) -> None:
 
     full = path.with_suffix(".fp32.onnx")
     graph.save(full)
-    quantize_dynamic(
-        str(full), str(path), weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True,
-        extra_options={"MatMulConstBOnly": True}, nodes_to_exclude=graph.exact,
-        use_external_data_format=full.with_name(f"{full.name}.data").exists(),
-    )  # fmt: skip
+    with _quiet_root():
+        quantize_dynamic(
+            str(full), str(path), weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True,
+            extra_options={"MatMulConstBOnly": True}, nodes_to_exclude=graph.exact,
+            use_external_data_format=full.with_name(f"{full.name}.data").exists(),
+        )  # fmt: skip
     for leftover in (full, full.with_name(f"{full.name}.data")):
         leftover.unlink(missing_ok=True)

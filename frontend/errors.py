@@ -14,9 +14,9 @@ VoiceForgeError
 ├── SessionTooLong        SESSION_TOO_LONG        1008  408   the session limit was reached; open a new one
 ├── SlowClient            SLOW_CLIENT             1008  408   results were not read
 ├── UnknownModel          UNKNOWN_MODEL           1008  404   `model=` names none that is loaded
+│   └── ModelGone         UNKNOWN_MODEL           1008  404   fatal: the model of a running session was unloaded
 ├── UnusableUrl           UNUSABLE_URL            1008  400   a URL that is none, is not public, or gives no recording
 ├── CallbackFailed        CALLBACK_FAILED         1011  502   results could not be delivered to `callback`
-│   └── ModelGone         UNKNOWN_MODEL           1008  404   fatal: the model of a running session was unloaded
 ├── UnknownLanguage       UNKNOWN_LANGUAGE        1008  400   `language=` names none that the model knows
 ├── UnsupportedTask       UNSUPPORTED_TASK        1008  400   the model cannot translate
 ├── EngineUnavailable     ENGINE_UNAVAILABLE      1013  503   retryable; Triton does not answer

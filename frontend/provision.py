@@ -60,8 +60,7 @@ def _best(progress: Callable[[str], None], notice: Callable[[str], None]) -> str
 def _exported(source: str, settings: Settings, progress: Callable[[str], None]) -> str:
     """The name of a model that the repository now holds as it should."""
     repository, name = settings.model_repository, model_name(source)
-    boxed = source == IN_THE_BOX
-    folder = CHECKPOINTS if boxed else Path(source) if Path(source).is_dir() else None
+    folder = CHECKPOINTS if source == IN_THE_BOX else Path(source) if Path(source).is_dir() else None
     entry = None if folder else manifest.read(repository)["models"].get(source)
     asked = None if settings.precision == "auto" else settings.precision
     if entry is not None:  # a name, of what was exported or pulled before
@@ -70,7 +69,7 @@ def _exported(source: str, settings: Settings, progress: Callable[[str], None]) 
             origin = entry["path"] if Path(entry.get("path", "")).is_dir() else entry["source"]
             export_whisper(origin, repository, name=source, precision=precision, origin=entry["source"], progress=progress)
         return source
-    precision = asked or ("fp32" if boxed else "int8")
+    precision = asked or "int8"
     if not up_to_date(repository, name, precision=precision, folder=folder):
         export_whisper(str(folder or source), repository, name=name, precision=precision, progress=progress)
     return name

@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     """Model names of other services to ours, as shell patterns, the first that fits; "" is the server's model. A loaded
     model keeps its own name. As JSON in the environment."""
     precision: str = "auto"
-    """`auto`: fp32 for the checkpoint in the box, the precision its tests and figures are for; int8 for others."""
+    """`auto`: int8, the cheapest on CPUs; fp16 is for GPUs."""
     model_repository: Path = Path("model_repository")
     triton: str | None = None
     """`HOST:PORT` of an external Triton's gRPC, or several with commas; None starts the embedded one."""

@@ -61,7 +61,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model repository with nano and Silero."""
     folder = tmp_path_factory.mktemp("models")
     export_silero(folder)
-    export_whisper(str(CHECKPOINTS), folder, name="nano")
+    export_whisper(str(CHECKPOINTS), folder, name="nano", precision="int8")  # as `serve` does
     return folder
 
 

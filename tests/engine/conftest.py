@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from export.repository import CHECKPOINTS, export_silero, export_whisper
 from frontend.app import canary
 from frontend.embedded import EmbeddedTriton
 from frontend.embedded.supervisor import Timing
@@ -22,6 +23,15 @@ SENTENCES = [
     "The meeting is on Tuesday, the third of May.",
     "It is raining in Dublin today.",
 ]
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """In fp32: int8 scales a whole batch at once, so what a stream hears there depends a little on the others."""
+    folder = tmp_path_factory.mktemp("models-fp32")
+    export_silero(folder)
+    export_whisper(str(CHECKPOINTS), folder, name="nano")
+    return folder
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")

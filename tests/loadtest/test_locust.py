@@ -57,7 +57,7 @@ def test_both_wires_are_measured_with_word_errors_and_without_failures(server: S
 
 
 def test_a_server_that_is_not_there_is_a_failure(folder: Path):
-    done = locust("--audio", str(folder), "--host", "ws://127.0.0.1:9", "-u", "1", "-r", "1", "-t", "5s", "NativeUser")
+    done = locust("--audio", str(folder), "--host", "ws://127.0.0.1:9", "-u", "1", "-r", "1", "-t", "12s", "NativeUser")
     assert done.returncode == 1
     assert "Traceback" not in done.stdout
 

@@ -20,4 +20,4 @@ def validate(message: object) -> None:
 
 
 def error_types(of: type[VoiceForgeError] = VoiceForgeError) -> list[type[VoiceForgeError]]:
-    return [of, *(found for sub in of.__subclasses__() for found in error_types(sub))]
+    return [of, *(found for sub in of.__subclasses__() if sub.__module__ == of.__module__ for found in error_types(sub))]
