@@ -75,6 +75,8 @@ def terminating(server: Server, certificate: tuple[Path, Path]) -> Iterator[str]
 
     started, port, stop = threading.Event(), 0, asyncio.Event()
     loop = asyncio.new_event_loop()
+    running: set[asyncio.Task[None]] = set()
+    transports: set[asyncio.WriteTransport] = set()
 
     async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -84,8 +86,13 @@ def terminating(server: Server, certificate: tuple[Path, Path]) -> Iterator[str]
         writer.close()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        running.add(task)
         to_reader, to_writer = await asyncio.open_connection("127.0.0.1", server.port)
+        transports.update((writer.transport, to_writer.transport))
         await asyncio.gather(pipe(reader, to_writer), pipe(to_reader, writer))
+        running.discard(task)
 
     async def terminate() -> None:
         nonlocal port
@@ -93,6 +100,9 @@ def terminating(server: Server, certificate: tuple[Path, Path]) -> Iterator[str]
             port = listener.sockets[0].getsockname()[1]
             started.set()
             await stop.wait()
+            for transport in transports:
+                transport.abort()  # the pipes end by themselves: a handler that is cancelled is an error to asyncio
+            await asyncio.gather(*running)
 
     def serve() -> None:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:

@@ -38,7 +38,14 @@ def recogniser():
 def test_it_is_small_and_has_a_card():
     assert sum(p.stat().st_size for p in CHECKPOINTS.iterdir()) <= 25_000_000
     card = (CHECKPOINTS / "README.md").read_text()
-    for word in ("license: apache-2.0", "WordNet", "espeak-ng", "kathleen", "real speech wants a real Whisper", "WER"):
+    for word in (
+        "license: apache-2.0",
+        "WordNet",
+        "espeak-ng",
+        "kathleen",
+        "real speech wants a real Whisper",
+        "Word error rates",
+    ):
         assert word in card
 
 
