@@ -24,7 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 IDLE_S = 2
 SLOTS = 8
-N_ABANDONED = 30
+N_ABANDONED = 12
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -47,6 +47,14 @@ async def patient(forgetful: EmbeddedTriton) -> AsyncIterator[TritonEngine]:
     await client.close()
 
 
+async def counts(server: EmbeddedTriton, name: str, expected: float) -> None:
+    """Waits for a metric: a model answers its requests before it reports."""
+    deadline = asyncio.get_running_loop().time() + 1
+    while (found := metric(server.metrics_url, name)) != expected and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.02)
+    assert found == expected, name
+
+
 async def test_abandoned_streams_are_forgotten_once_another_one_speaks(
     forgetful: EmbeddedTriton, patient: TritonEngine, spoken: list[np.ndarray]
 ):
@@ -54,18 +62,18 @@ async def test_abandoned_streams_are_forgotten_once_another_one_speaks(
     for _ in range(N_ABANDONED):
         await asr(patient, patient.servers[0].next_id(), Decode.PARTIAL, audio, start=True)
         await vad(patient, patient.servers[0].next_id(), audio, start=True)
-    assert metric(forgetful.metrics_url, "voiceforge_sequences") == N_ABANDONED
-    assert metric(forgetful.metrics_url, "voiceforge_onnx_sequences") == N_ABANDONED
+    await counts(forgetful, "voiceforge_sequences", N_ABANDONED)
+    await counts(forgetful, "voiceforge_onnx_sequences", N_ABANDONED)
     await asyncio.sleep(IDLE_S + 1.2)
     touched = patient.servers[0].next_id()
     await asr(patient, touched, Decode.PARTIAL, audio, start=True)
     await vad(patient, touched, audio, start=True)
-    assert metric(forgetful.metrics_url, "voiceforge_sequences") == 1
-    assert metric(forgetful.metrics_url, "voiceforge_onnx_sequences") == 1
+    await counts(forgetful, "voiceforge_sequences", 1)
+    await counts(forgetful, "voiceforge_onnx_sequences", 1)
     await asr(patient, touched, Decode.RESET, end=True)
     await vad(patient, touched, audio, end=True)
-    assert metric(forgetful.metrics_url, "voiceforge_sequences") == 0
-    assert metric(forgetful.metrics_url, "voiceforge_onnx_sequences") == 0
+    await counts(forgetful, "voiceforge_sequences", 0)
+    await counts(forgetful, "voiceforge_onnx_sequences", 0)
 
 
 async def test_a_stream_that_goes_on_in_time_is_kept(patient: TritonEngine, spoken: list[np.ndarray]):
@@ -96,8 +104,8 @@ async def test_streams_that_are_closed_leave_nothing(
         await written.decode(RunAsr(Decode.PARTIAL, 0, 0, 4096), spoken[0][:4096])
         await heard.close()
         await written.close()
-    assert metric(forgetful.metrics_url, "voiceforge_sequences") == 0
-    assert metric(forgetful.metrics_url, "voiceforge_onnx_sequences") == 0
+    await counts(forgetful, "voiceforge_sequences", 0)
+    await counts(forgetful, "voiceforge_onnx_sequences", 0)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
