@@ -41,6 +41,7 @@ class Plan:
     threads: int = 2
     workers: int = 1
     save_every: int = 100
+    log_every: int = 50
 
     def rate(self, step: int) -> float:
         start = self.steps - (self.steps - self.begin) * self.decay
@@ -112,6 +113,28 @@ def losses(model: Whisper, batch: Batch, span: int | None) -> dict[str, torch.Te
     return {"att": attention, "ctc": ctc / batch.char_lengths.sum().clamp(min=1), "phone": phones}
 
 
+def _optimisers(model: Whisper, rate: float) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for the matrices of the layers, AdamW for the rest.
+
+    Per step Muon's loss falls about twice as fast here, and a step takes a fifth longer (docs/models.md).
+    """
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    inner = [n for n, p in trained.items() if p.dim() == 2 and ".layers." in n]
+    rest = [p for n, p in trained.items() if n not in inner]
+    return [
+        torch.optim.Muon([trained[n] for n in inner], lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(
+            [
+                {"params": [p for p in rest if p.dim() > 1], "weight_decay": 0.01},
+                {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0},
+            ],
+            lr=rate,
+            betas=(0.9, 0.98),
+            fused=True,  # a quarter of a step's time on a CPU is the optimiser otherwise
+        ),
+    ]
+
+
 def _to(batch: Batch, device: str) -> Batch:
     return Batch(*(getattr(batch, name).to(device) for name in Batch.__dataclass_fields__))
 
@@ -164,22 +187,13 @@ def train(
     depth = encoder_layers(saved["model"]) if saved else Dims.encoder_layers
     dims = Dims(tokens.get_vocab_size(), encoder_layers=depth)
     model = Whisper(dims, len(phones), len(CHARS) + 1, plan.dropout).to(device)
-    decayed = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
-    plain = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
-    optimiser = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}],
-        lr=plan.peak,
-        betas=(0.9, 0.98),
-        fused=True,  # a quarter of a step's time on a CPU is the optimiser otherwise
-    )
+    optimisers = _optimisers(model, plan.peak)
     step = 0
     if saved:
         model.load_state_dict(saved["model"])
         step = saved["step"]
-        if "optimiser" in saved:  # not in one that was just made deeper
-            optimiser.load_state_dict(saved["optimiser"])
-            for group in optimiser.param_groups:  # a saved run brings its own flags along
-                group.update(fused=True, foreach=None)
+        for optimiser, state in zip(optimisers, saved.get("optimisers", []), strict=False):  # none in one just made deeper
+            optimiser.load_state_dict(state)
         log.info("resumed at step %d", step)
     log.info("%d parameters on %s, vocabulary %d", sum(p.numel() for p in model.parameters()), device, model.dims.vocab_size)
     batches = DataLoader(
@@ -196,7 +210,7 @@ def train(
         if step >= plan.steps:
             break
         stage = [c for at, c in STAGES if at <= step][-1]
-        for group in optimiser.param_groups:
+        for group in (g for o in optimisers for g in o.param_groups):
             group["lr"] = plan.rate(step)
         batch = _to(batch, device)
         with torch.autocast(device, torch.bfloat16):
@@ -205,21 +219,22 @@ def train(
         loss = parts["att"] + 0.5 * parts["ctc"] + phone_weight * parts["phone"]
         if not torch.isfinite(loss):
             log.warning("step %d: loss is %s, skipped", step, loss.item())
-            optimiser.zero_grad(set_to_none=True)
+            model.zero_grad(set_to_none=True)
             continue
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        for optimiser in optimisers:
+            optimiser.step()
+        model.zero_grad(set_to_none=True)
         step += 1
         seconds += batch.mel.shape[0] * batch.mel.shape[2] / 100
         for name, value in parts.items():
             sums[name] = sums.get(name, 0.0) + value.item()
-        if step % 50 == 0:
+        if step % plan.log_every == 0:
             pace = seconds / (time.monotonic() - began)
             row = {
                 "step": step,
-                **{k: round(v / 50, 4) for k, v in sums.items()},
+                **{k: round(v / plan.log_every, 4) for k, v in sums.items()},
                 "audio_s_per_s": round(pace, 1),
                 "lr": plan.rate(step),
             }
@@ -231,7 +246,8 @@ def train(
             if meeting:
                 step = meeting.meet(model, step, device)
             part = out / "last.part"
-            torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, part)
+            states = [o.state_dict() for o in optimisers]
+            torch.save({"model": model.state_dict(), "optimisers": states, "step": step}, part)
             os.replace(part, last)
             if step % 1000 == 0 or step == plan.steps:
                 torch.save({"model": model.state_dict(), "step": step}, out / f"step-{step}.pt")

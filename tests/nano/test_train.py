@@ -1,0 +1,36 @@
+"""A short training run: it learns, it is saved, and it goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from export.nano import corpus
+
+torch = pytest.importorskip("torch", reason="training needs torch; make test installs it")
+
+TEXTS = ["The train to London leaves at nine.", "Four five six.", "Please call me tomorrow.", "It is raining again."]
+
+
+def test_a_run_learns_is_saved_and_goes_on_where_it_was(tmp_path: Path, speak):
+    from export.nano.train import Plan, train
+
+    corpus.write_shard(tmp_path / "data", "shard-000", [speak(t) for t in TEXTS])
+    plan = {"warmup": 2, "peak": 2e-3, "decay": 0.1, "vocab": 300, "threads": 1, "save_every": 4, "log_every": 8}
+    train(tmp_path / "data", tmp_path / "run", Plan(steps=8, **plan), [])
+    saved = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert saved["step"] == 8
+    train(tmp_path / "data", tmp_path / "run", Plan(begin=8, steps=16, **plan), [])
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [8, 16]
+    assert rows[1]["att"] < rows[0]["att"] * 0.9
+    again = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert again["step"] == 16
+    moments = [
+        {i: s["step"].item() for i, s in o["state"].items() if "step" in s}
+        for o in (saved["optimisers"][1], again["optimisers"][1])
+    ]
+    assert set(moments[0].values()) == {8}, "what AdamW remembers"
+    assert set(moments[1].values()) == {16}, "goes on from what was saved"
