@@ -48,15 +48,16 @@ class Running:
     """Set when a signal asks for the end; leaving the context drains."""
 
 
-async def canary(address: str, *, first: bool) -> Sequence[str]:
+async def canary(address: str, *, first: bool, asking: Callable[[str], None] = lambda _: None) -> Sequence[str]:
     """A canary through a server on a connection of its own, as the supervisor needs it before anyone else connects.
 
     The first one after a start has every model decode. Returns what Triton has loaded, by its own names.
     """
     engine = TritonServer(address, Patience(call=60.0, outage=0.0))  # the supervisor has a limit of its own
     try:
-        await engine.canary()
-        await (engine.try_out() if first else engine.canary_encoders())
+        await engine.canary(asking)
+        await (engine.try_out() if first else engine.canary_encoders(asking))
+        asking("")
         return await engine.loaded()
     finally:
         await engine.close()

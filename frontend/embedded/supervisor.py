@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,24 +37,35 @@ log = logging.getLogger(__name__)
 class Canary(Protocol):
     """Asks every model at an address; raises when one does not answer. Returns what Triton has loaded, by its own names.
 
-    `first`: the server was started just now, and nobody waits for an answer yet.
+    `first`: the server was started just now, and nobody waits for an answer yet. `asking` is told of each model before
+    it is asked.
     """
 
-    def __call__(self, address: str, *, first: bool) -> Awaitable[Sequence[str]]: ...
+    def __call__(self, address: str, *, first: bool, asking: Callable[[str], None]) -> Awaitable[Sequence[str]]: ...
 
 
-SUSPECTED_S = 5.0
-"""For the canary when a process is missing: a model was unloaded, or the canary will hang on it."""
+class Hangs(Exception):
+    """A process that was asked neither answers nor works."""
+
+
+DEAD_S = 0.3
+"""For an answer of a model whose process is gone: it may have been unloaded just now."""
+NOT_HEALTHY = "is not healthy"
+"""What Triton answers once it has given a stub up."""
+IDLE_CPU_S = 0.025
+"""A process that uses less CPU while it is asked does nothing: idle stubs wake up a few times a second."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds. A canary runs every `interval`; `patience` failures in a row restart the server."""
+    """Seconds. A canary runs every `interval`; `patience` failures in a row restart the server, and at once a process that
+    does not work for `still` while the canary waits for it: one that is only busy does."""
 
     start: float = 90.0
     stop: float = 8.0
-    interval: float = 2.0
+    interval: float = 1.0
     canary: float = 20.0
+    still: float = 2.0
     patience: int = 2
     backoff: float = 0.5
     longest_backoff: float = 15.0
@@ -81,6 +92,8 @@ class EmbeddedTriton:
         self._process: asyncio.subprocess.Process | None = None
         self._readers: list[asyncio.Task[None]] = []
         self._watch: asyncio.Task[None] | None = None
+        self._family: list[psutil.Process] = []
+        """The server and a stub for each model, as the last check found them."""
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._healthy = asyncio.Event()
         self.restarts = 0
@@ -96,7 +109,7 @@ class EmbeddedTriton:
     @property
     def pid(self) -> int | None:
         """Of tritonserver itself."""
-        return next((p.pid for p in _family(self._process) if p.name().startswith("tritonserver")), None)
+        return next((p.pid for p in _below(self._process) if p.name().startswith("tritonserver")), None)
 
     @property
     def healthy(self) -> bool:
@@ -183,11 +196,31 @@ class EmbeddedTriton:
         self._healthy.set()
 
     async def _check(self, timeout_s: float, *, first: bool) -> None:
-        """A canary; what it found loaded is what a restart loads. Raises when a model does not answer, or has no process."""
-        async with asyncio.timeout(timeout_s):
-            self._models = await self._canary(self.address, first=first)
-        if not self._stubs_alive():
+        """A canary; what it found loaded is what a restart loads. Raises when a model does not answer, or has no process;
+        `Hangs` when it is clear that it never will."""
+        asked = [""]
+        canary = asyncio.ensure_future(self._canary(self.address, first=first, asking=asked.append))
+        try:
+            async with asyncio.timeout(timeout_s):
+                if not first:
+                    await self._answered(canary, asked)
+                self._models = await canary
+        finally:
+            canary.cancel()
+        self._family = _below(self._process)
+        if len(self._family) < 1 + len(self._models):
             raise ProcessLookupError("a model's process is gone")
+
+    async def _answered(self, canary: asyncio.Future[Sequence[str]], asked: Sequence[str]) -> None:
+        """Returns when the canary is through. Raises `Hangs`."""
+        while not canary.done():
+            n, name, began = len(asked), asked[-1], time.monotonic()
+            processes = [p for p in self._family if not name or _serves(p, name)]
+            before, limit = _cpu_seconds(processes), self._timing.still if processes else DEAD_S
+            while len(asked) == n and not canary.done() and time.monotonic() < began + limit:
+                await asyncio.wait({canary}, timeout=0.1)
+            if len(asked) == n and not canary.done() and _cpu_seconds(processes) - before < IDLE_CPU_S:
+                raise Hangs(f"{name or 'tritonserver'} {'does nothing' if processes else 'is gone'} but is asked")
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout
@@ -203,7 +236,7 @@ class EmbeddedTriton:
         return "\n".join((telling or lines)[-20:]) or "(it printed nothing)"
 
     async def _end_process(self) -> None:
-        process, self._process = self._process, None
+        process, self._process, self._family = self._process, None, []
         self._healthy.clear()
         if process is None:
             return
@@ -226,14 +259,14 @@ class EmbeddedTriton:
             died = await self._wait_for_trouble()
             if not died:
                 try:
-                    limit = self._timing.canary if self._stubs_alive() else min(self._timing.canary, SUSPECTED_S)
-                    await self._check(limit, first=False)
+                    await self._check(self._timing.canary, first=False)
                     failures, backoff = 0, self._timing.backoff
                     continue
                 except Exception as error:
                     failures += 1
                     log.warning("canary failed (%d of %d): %s", failures, self._timing.patience, error)
-                    if failures < self._timing.patience and self._stubs_alive():
+                    hopeless = isinstance(error, Hangs) or NOT_HEALTHY in str(error) or not self._alive()
+                    if failures < self._timing.patience and not hopeless:
                         continue
             log.error("tritonserver is %s; starting it again", "gone" if died else "not answering")
             if died:
@@ -255,36 +288,57 @@ class EmbeddedTriton:
                 backoff = min(backoff * 2, self._timing.longest_backoff)
 
     async def _wait_for_trouble(self) -> bool:
-        """Waits one interval; True as soon as the process has ended or one of its stubs is gone."""
+        """Waits one interval; True as soon as the server has ended, False as soon as one of its stubs is gone."""
         if self._process is None:
             return True
         deadline = time.monotonic() + self._timing.interval
         while time.monotonic() < deadline:
             try:
-                async with asyncio.timeout(1.0):
+                async with asyncio.timeout(0.25):
                     await self._process.wait()
                 return True
             except TimeoutError:
-                if not self._stubs_alive():
+                if not self._alive():
                     return False
         return False
 
-    def _stubs_alive(self) -> bool:
-        """False when a Python stub of the server has died: Triton does not restart it and goes on saying ready."""
-        if self._process is None:
-            return False
-        return len(_family(self._process)) >= 1 + len(self._models or ())
+    def _alive(self) -> bool:
+        """False when a process of the last check has gone: Triton does not restart a stub and goes on saying ready."""
+        return all(map(_lives, self._family))
 
 
-def _family(launcher: asyncio.subprocess.Process | None) -> list[psutil.Process]:
+def _below(launcher: asyncio.subprocess.Process | None) -> list[psutil.Process]:
     """The living processes below the launcher: the server and a stub for each model."""
     if launcher is None:
         return []
     try:
-        below = psutil.Process(launcher.pid).children(recursive=True)
-        return [p for p in below if p.status() != psutil.STATUS_ZOMBIE]
+        return [p for p in psutil.Process(launcher.pid).children(recursive=True) if _lives(p)]
     except psutil.NoSuchProcess:
         return []
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _serves(stub: psutil.Process, model: str) -> bool:
+    """Whether a stub is that of a model, or of its encoder, which it waits for."""
+    try:
+        command = stub.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
+    return len(command) > 1 and Path(command[1]).parent.parent.name.startswith(model)
+
+
+def _cpu_seconds(processes: Sequence[psutil.Process]) -> float:
+    total = 0.0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            total += sum(process.cpu_times()[:2])
+    return total
 
 
 def _kill_group(pid: int | None) -> None:

@@ -236,21 +236,29 @@ class TritonServer:
                 raise EngineUnavailable(f"Triton is still busy with {name}; try again")
             await asyncio.sleep(0.05)
 
-    async def canary(self) -> None:
-        """Every Whisper answers a reset and the VAD takes a frame: cheap whatever the size, and never behind a decode."""
+    async def canary(self, asking: Callable[[str], None] = lambda _: None) -> None:
+        """Every Whisper answers a reset and the VAD takes a frame: cheap whatever the size, and never behind a decode.
+
+        `asking` is told the name of each model before it is asked.
+        """
         for info in await self.models():
             inputs = {"audio": np.zeros((1, 0), np.int16), "command": np.array([[Decode.RESET]], np.int32)}
-            await self._unless_gone(
-                self.infer(f"{ASR_PREFIX}{info.name}", inputs, ["text"], self.next_id(), start=True, end=True)
-            )
+            name = f"{ASR_PREFIX}{info.name}"
+            asking(name)
+            await self._unless_gone(self.infer(name, inputs, ["text"], self.next_id(), start=True, end=True))
+        asking(VAD_MODEL)
         frame = {"audio": np.zeros((1, FRAME), np.int16)}
         await self.infer(VAD_MODEL, frame, ["probabilities"], self.next_id(), start=True, end=True)
 
-    async def canary_encoders(self) -> None:
-        """One frame of silence through every encoder. Not for TensorRT: it rebuilds an engine for a length it never saw."""
+    async def canary_encoders(self, asking: Callable[[str], None] = lambda _: None) -> None:
+        """One frame of silence through every encoder; `asking` as with `canary`.
+
+        Not for TensorRT: it rebuilds an engine for a length it never saw.
+        """
         for info in await self.models():
             inputs = {"audio": np.zeros((1, ENCODER_FRAME), np.int16)}
             name = f"{ASR_PREFIX}{info.name}{ENCODER_SUFFIX}"
+            asking(name)
             await self._unless_gone(self.infer(name, inputs, ["hidden_states"], 0, start=False))
 
     async def try_out(self) -> None:

@@ -21,6 +21,7 @@ from export.repository import CHECKPOINTS, export_whisper
 from frontend.embedded import EmbeddedTriton, TritonStartError, layout
 from frontend.embedded.layout import SHM, SHM_PREFIX, free_ports
 from frontend.embedded.supervisor import Timing
+from frontend.inference.triton import Patience
 from frontend.speech.events import Decode, RunAsr
 from tests.conftest import ROOT
 from tests.engine.client import final
@@ -92,12 +93,22 @@ async def test_after_a_kill_it_is_back_on_the_same_address_and_no_final_is_lost(
     await heard.close()
 
 
-async def test_a_server_that_hangs_is_replaced(start, connect, spoken: list[np.ndarray]):
-    """Stopped, it neither dies nor answers: only the canary can tell."""
-    server = await start(timing=Timing(interval=0.3, canary=1.5, patience=2, stop=2))
-    os.kill(server.pid, signal.SIGSTOP)
+@pytest.mark.parametrize("victim", ["server", "whisper_nano", "whisper_nano_encoder", "silero_vad"])
+async def test_what_hangs_is_replaced_long_before_the_canary_times_out(victim: str, start, connect, spoken):
+    """Stopped, it neither dies nor answers, and uses no CPU."""
+    server = await start(timing=Timing(interval=0.3, canary=3600, stop=2))
+    os.kill(server.pid if victim == "server" else stubs(server)[victim].pid, signal.SIGSTOP)
     await until(lambda: server.restarts == 1 and server.healthy, 40, "restart")
     assert (await final(connect(server), spoken[0])).tokens
+
+
+async def test_what_is_busy_for_long_is_not_replaced(start, connect, spoken):
+    """Much longer than `still`: it works."""
+    server = await start(timing=Timing(interval=0.1, still=0.2))
+    engine = connect(server, Patience(call=60))
+    found = await asyncio.gather(*(final(engine, audio) for audio in spoken * 40))
+    assert all(h.tokens for h in found)
+    assert server.restarts == 0
 
 
 async def test_it_comes_back_within_seconds_again_and_again_when_nobody_asks(start):
