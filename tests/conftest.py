@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +69,21 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Server:
     """`voiceforge serve` as a process of its own."""
 
-    def __init__(self, repository: Path, log: Path, *, models: Sequence[str] = ("nano",), **environment: str) -> None:
+    def __init__(
+        self,
+        repository: Path,
+        log: Path,
+        *,
+        models: Sequence[str] = ("nano",),
+        before: Sequence[str] = (),
+        **environment: str,
+    ) -> None:
+        """`before`: the words of a command that is followed by that of the server and becomes it."""
         self.port = free_ports(1)[0]
         self.http = f"http://127.0.0.1:{self.port}"
         self.ws = f"ws://127.0.0.1:{self.port}/ws/v1/transcribe"
         self.log = log
-        command = [sys.executable, "-m", "frontend", "serve", "--port", str(self.port)]
+        command = [*before, sys.executable, "-m", "frontend", "serve", "--port", str(self.port)]
         command += [word for model in models for word in ("--model", model)]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("VOICEFORGE_")} | {
             "VOICEFORGE_MODEL_REPOSITORY": str(repository),
@@ -101,6 +111,11 @@ class Server:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
+
+    def date(self) -> float:
+        """The server's clock, by the header of an answer; seconds since 1970."""
+        with urllib.request.urlopen(f"{self.http}/healthz", timeout=10) as response:
+            return parsedate_to_datetime(response.headers["date"]).timestamp()
 
     def metric(self, name: str) -> float:
         """The sum of a metric's samples over its labels."""
@@ -140,8 +155,8 @@ def start_server(repository: Path, tmp_path: Path) -> Iterator[Callable[..., Ser
     """start_server(api_keys="a,b", …): servers of a test's own, with VOICEFORGE_* settings."""
     running: list[Server] = []
 
-    def start(**environment: str) -> Server:
-        running.append(Server(repository, tmp_path / f"server-{len(running)}.txt", **environment))
+    def start(*, before: Sequence[str] = (), **environment: str) -> Server:
+        running.append(Server(repository, tmp_path / f"server-{len(running)}.txt", before=before, **environment))
         return running[-1]
 
     yield start

@@ -7,6 +7,7 @@ need espeak-ng espeak-ng
 need flite flite
 need chromium chromium
 need node nodejs npm
+need faketime faketime
 if [ ${#packages[@]} -eq 0 ]; then
   :
 elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -36,6 +36,8 @@ SUSPECT_S = 1.0
 """After a failed request other servers are asked first for so long."""
 TASKS = ("transcribe", "translate")
 _BROKEN_SEQUENCE = ("must specify the START flag", "send START first", "was not found", "is not healthy")
+_NO_ROOM = "shared memory pool size"
+"""`/dev/shm` is full just now."""
 _AWAY = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN")
 
 
@@ -359,6 +361,6 @@ def translate(error: InferenceServerException) -> EngineUnavailable | EngineReje
     status, message = str(error.status() or ""), str(error.message())
     if "unknown model" in message:
         return ModelGone(f"Triton: {message}")
-    if any(word in status for word in _AWAY) or any(text in message for text in _BROKEN_SEQUENCE):
+    if any(word in status for word in _AWAY) or any(text in message for text in (*_BROKEN_SEQUENCE, _NO_ROOM)):
         return EngineUnavailable(f"Triton: {message}")
     return EngineRejected(f"Triton refused the request ({status}): {message}")

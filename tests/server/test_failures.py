@@ -7,8 +7,10 @@ import http.client
 import json
 import os
 import signal
+import subprocess
 import time
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -124,6 +126,70 @@ def _sequences(server: Server) -> float:
                 if line.startswith(("voiceforge_sequences{", "voiceforge_onnx_sequences{")):
                     total += float(line.rsplit(" ", 1)[1])
     return total
+
+
+async def _undisturbed(server: Server, audio: np.ndarray) -> dict:
+    async with client(server.ws) as c:
+        await c.audio(audio)
+        await c.finish()
+    return c.finals()[0]
+
+
+async def test_speech_waits_until_shared_memory_has_room_again(start_server, speak):
+    """The stubs cannot take a sentence while /dev/shm is full; in a mount namespace, so that only this server sees it."""
+    own = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=64m tmpfs /dev/shm && exec "$@"', "sh"]
+    if subprocess.run([*own, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs root for a /dev/shm of its own")
+    server = start_server(before=own, admit_lag_s="600")
+    memory = Path(f"/proc/{server.process.pid}/root/dev/shm")
+    filler = memory / "filler"
+    room = os.statvfs(memory)
+    filler.write_bytes(bytes(room.f_bavail * room.f_frsize))
+    audio = np.concatenate([speak(TEXT).audio] * 2)
+
+    async def said() -> str:
+        async with client(server.ws) as c:
+            await c.audio(audio)
+            await c.send(type="finalize")
+            await c.until("final", 60)
+            await c.finish()
+        return c.text()
+
+    streams = [asyncio.create_task(said()) for _ in range(12)]  # more at once than the canary had room for
+    await asyncio.sleep(6)
+    assert "No space left on device" in server.log.read_text()
+    filler.unlink()
+    texts = set(await asyncio.gather(*streams))
+    assert texts == {(await _undisturbed(server, audio))["transcript"]} != {""}
+    assert server.metric("voiceforge_engine_restarts") == 0
+
+
+LIBFAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+
+
+@pytest.mark.skipif(LIBFAKETIME is None, reason="faketime is not installed")
+async def test_a_clock_that_jumps_is_not_noticed(start_server, speak, tmp_path: Path):
+    """An hour ahead and two back, as when a machine gets its time from the network: no time-out, no other word or time."""
+    clock = tmp_path / "clock"
+    clock.write_text("+0\n")
+    settings = [f"LD_PRELOAD={LIBFAKETIME}", f"FAKETIME_TIMESTAMP_FILE={clock}", "FAKETIME_NO_CACHE=1"]
+    server = start_server(before=["env", *settings, "FAKETIME_DONT_FAKE_MONOTONIC=1"], idle_timeout_s="20")
+    audio = np.concatenate([speak(TEXT).audio, silence(0.2)])
+    expected = await _undisturbed(server, audio)
+    dates: list[float] = []
+    thirds = np.array_split(audio, 3)
+    async with client(server.ws) as c:
+        for piece, jump in zip(thirds, ("+3600", "-3600", "+0"), strict=True):
+            await c.audio(piece, realtime=True)
+            clock.write_text(f"{jump}\n")
+            await asyncio.sleep(1.1)  # the header of the date is made anew each second
+            dates.append(server.date() - time.time())
+        await c.finish()
+    assert dates == pytest.approx([3600, -3600, 0], abs=60)
+    assert not [m for m in c.messages if m["type"] == "error"]
+    assert c.text() == expected["transcript"] != ""
+    assert [w["end"] for w in c.finals()[0]["words"]] == pytest.approx([w["end"] for w in expected["words"]], abs=0.05)
+    assert server.metric("voiceforge_engine_restarts") == 0
 
 
 async def test_two_hundred_connects_and_drops_leave_nothing_behind(start_server, speak):
