@@ -19,7 +19,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from frontend.embedded.layout import SHM, SHM_PREFIX
-from tests.conftest import Server, client, silence
+from tests.conftest import Client, Server, client, silence
 
 TEXT = "The old woman walked through the garden, and the dog followed her slowly."
 
@@ -128,11 +128,11 @@ def _sequences(server: Server) -> float:
     return total
 
 
-async def _undisturbed(server: Server, audio: np.ndarray) -> dict:
+async def _undisturbed(server: Server, audio: np.ndarray) -> Client:
     async with client(server.ws) as c:
         await c.audio(audio)
         await c.finish()
-    return c.finals()[0]
+    return c
 
 
 async def test_speech_waits_until_shared_memory_has_room_again(start_server, speak):
@@ -160,7 +160,7 @@ async def test_speech_waits_until_shared_memory_has_room_again(start_server, spe
     assert "No space left on device" in server.log.read_text()
     filler.unlink()
     texts = set(await asyncio.gather(*streams))
-    assert texts == {(await _undisturbed(server, audio))["transcript"]} != {""}
+    assert texts == {(await _undisturbed(server, audio)).text()} != {""}
     assert server.metric("voiceforge_engine_restarts") == 0
 
 
@@ -187,8 +187,9 @@ async def test_a_clock_that_jumps_is_not_noticed(start_server, speak, tmp_path: 
         await c.finish()
     assert dates == pytest.approx([3600, -3600, 0], abs=60)
     assert not [m for m in c.messages if m["type"] == "error"]
-    assert c.text() == expected["transcript"] != ""
-    assert [w["end"] for w in c.finals()[0]["words"]] == pytest.approx([w["end"] for w in expected["words"]], abs=0.05)
+    assert c.text() == expected.text() != ""
+    ends, others = ([w["end"] for w in one.finals()[0]["words"]] for one in (c, expected))
+    assert ends == pytest.approx(others, abs=0.05)
     assert server.metric("voiceforge_engine_restarts") == 0
 
 
