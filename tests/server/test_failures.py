@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,25 @@ async def test_speech_waits_until_shared_memory_has_room_again(start_server, spe
     texts = set(await asyncio.gather(*streams))
     assert texts == {(await _undisturbed(server, audio)).text()} != {""}
     assert server.metric("voiceforge_engine_restarts") == 0
+
+
+async def test_a_log_that_nobody_reads_stops_no_stream(start_server, speak, tmp_path: Path):
+    """A full disk of a collector, a slow terminal: what reads the lines is stuck."""
+    log = tmp_path / "server-0.txt"
+    os.mkfifo(log)
+    reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        server = start_server(before=["sh", "-c", 'exec "$@" --verbose', "sh"])
+        writer = os.open(log, os.O_WRONLY | os.O_NONBLOCK)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writer, bytes(4096))
+        os.close(writer)
+        audio = speak(TEXT).audio
+        for _ in range(2):
+            assert (await _undisturbed(server, audio)).text()
+    finally:
+        os.close(reader)
 
 
 LIBFAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
