@@ -116,7 +116,7 @@ def losses(model: Whisper, batch: Batch, span: int | None) -> dict[str, torch.Te
 def _optimisers(model: Whisper, rate: float) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024) for the matrices of the layers, AdamW for the rest.
 
-    Per step Muon's loss falls about twice as fast here, and a step takes a fifth longer (docs/models.md).
+    The losses fall faster than with AdamW alone, by more than the fifth that a step takes longer (docs/decisions.md).
     """
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     inner = [n for n, p in trained.items() if p.dim() == 2 and ".layers." in n]

@@ -57,6 +57,11 @@ class EngineLoad:
         oldest, kind = next(iter(self._waiting.values()), (now, ""))
         return max(usual, now - oldest - self._quickest.get(kind, 0.0))
 
+    @property
+    def behind(self) -> bool:
+        """What nobody waits for should wait: running sessions feel the engine, though new ones are still taken."""
+        return self.lag() > self.limit_s / 2
+
     def admit(self) -> None:
         """Raises `EngineBusy` when a new session would find the engine behind."""
         if (lag := self.lag()) > self.limit_s:

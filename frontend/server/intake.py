@@ -12,6 +12,7 @@ from typing import IO, Any, TypeVar
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
+from frontend.control.load import EngineLoad
 from frontend.errors import InvalidAudio, MessageTooBig, NoData
 from frontend.protocols.base import StreamOptions
 from frontend.server.live import LiveSession
@@ -19,6 +20,7 @@ from frontend.server.sessions import Services, open_session
 from frontend.speech.events import Event
 
 T = TypeVar("T")
+YIELD_S = 0.05
 Listener = Callable[[Event], object]
 
 
@@ -67,6 +69,7 @@ async def transcribed(services: Services, options: StreamOptions, path: Path, li
     async with AsyncExitStack() as running:
         decoded = services.decoders.file(path, options.audio, apart=options.multichannel)
         async for block in await running.enter_async_context(aclosing(decoded)):
+            await live_first(services.load)
             while len(sessions) < len(block):
                 session = open_session(services, options, listener(), live=False)
                 sessions.append(await running.enter_async_context(session))
@@ -79,6 +82,14 @@ async def transcribed(services: Services, options: StreamOptions, path: Path, li
         for session in sessions:
             await session.finished.wait()
     return sessions[0].received
+
+
+async def live_first(load: EngineLoad, patience_s: float = 1.0) -> None:
+    """Returns when live speech is served in time, or when patience is over: a recording goes on, if slowly."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience_s
+    while load.behind and loop.time() < deadline:  # noqa: ASYNC110 - lag passes with time, without an event
+        await asyncio.sleep(YIELD_S)
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:

@@ -27,6 +27,9 @@ from frontend.speech.vad_gate import VadSettings
 MARGIN_S = 1
 """A segment is cut this much before the model's window is full."""
 
+RECORDED_BACKLOG_S = 4
+"""A recording is read no further ahead of the engine, so that it can give way to live speech."""
+
 FINDING: dict[str, Literal["once", "each"]] = {"auto": "once", "multi": "each"}
 """Languages that are none, and how often the language is then found."""
 
@@ -106,7 +109,8 @@ def open_session(
     `live`: somebody waits for each final, so its lag counts when new sessions are admitted.
     """
     load = services.load if live else EngineLoad(time.monotonic, math.inf)
+    max_backlog_s = services.settings.max_backlog_s
     return LiveSession(
         session_settings(services, options), services.engine.vad_stream(), asr_stream(services, options), services.metrics,
-        load, emit, max_backlog_s=services.settings.max_backlog_s,
+        load, emit, max_backlog_s=max_backlog_s if live else min(max_backlog_s, RECORDED_BACKLOG_S),
     )  # fmt: skip

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from frontend.control.load import WINDOW_S, EngineLoad
 from frontend.errors import EngineBusy
+from frontend.server.intake import YIELD_S, live_first
 
 
 class Clock:
@@ -79,3 +82,25 @@ def test_what_was_quickest_is_forgotten_slowly(load: EngineLoad, clock: Clock):
     for _ in range(3000):
         answer(load, clock, 0.6)
     assert load.lag() < 0.3
+
+
+async def test_recordings_wait_while_live_speech_does_but_not_for_ever(load: EngineLoad, clock: Clock):
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await live_first(load, patience_s=30)
+    assert loop.time() - began < 5, "nobody is behind"
+
+    ticket = load.asked("vad")
+    clock.now += 0.2
+    waiting = asyncio.create_task(live_first(load, patience_s=30))
+    await asyncio.sleep(3 * YIELD_S)
+    assert not waiting.done()
+    load.answered(ticket)
+    clock.now += 2 * WINDOW_S
+    await waiting
+
+    load.asked("vad")
+    clock.now += 0.5
+    began = loop.time()
+    await live_first(load, patience_s=0.3)
+    assert loop.time() - began >= 0.3
