@@ -82,17 +82,23 @@ async def _speak(ws: ClientConnection, wire: Wire, audio: Pcm, out: Played) -> N
 
 
 async def _finish(ws: ClientConnection, wire: Wire, reader: asyncio.Task[None], out: Played) -> None:
-    """Waits until the reader is done: the server has closed, or has told that nothing follows."""
+    """Waits until the server has closed or has told that nothing follows; or, if it does not drain, until it is quiet."""
+    if not wire.drains:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await _quiet(out)
+    await ws.send(wire.goodbye)
     try:
         async with asyncio.timeout(DRAIN_S):
-            if not wire.drains:
-                heard = -1
-                while heard != (heard := len(out.frames)):
-                    await asyncio.sleep(QUIET_S)
-            await ws.send(wire.goodbye)
             await reader
     except TimeoutError:
-        out.errors.append(f"not done {DRAIN_S:.0f} s after the last audio")
+        out.errors.append(f"not done {DRAIN_S:.0f} s after the end")
+
+
+async def _quiet(out: Played) -> None:
+    heard = -1
+    while heard != (heard := len(out.frames)):  # noqa: ASYNC110 - what is waited for is that nothing happens
+        await asyncio.sleep(QUIET_S)
 
 
 def read(wire: Wire, played: Played) -> tuple[list[Seen], list[Seen]]:

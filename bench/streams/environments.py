@@ -34,10 +34,9 @@ class Environment:
             print(f"setting up {self.package} in {folder}", flush=True)
             subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
             pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            cpu = [*pip, "--extra-index-url", TORCH_INDEX, f"torch=={TORCH}+cpu"]
-            if subprocess.run(cpu, check=False).returncode:
-                subprocess.run([*pip, f"torch=={TORCH}"], check=True)
-            subprocess.run([*pip, *self.needs], check=True)
+            cpu = [*pip, "--no-deps", "--retries", "0", "--extra-index-url", TORCH_INDEX, f"torch=={TORCH}+cpu"]
+            subprocess.run(cpu, check=False)  # where it is not to be had, the next line takes what there is
+            subprocess.run([*pip, f"torch=={TORCH}", *self.needs], check=True)
             subprocess.run([*pip, "--no-deps", self.package], check=True)
             subprocess.run([python, "-c", f"import {self.imports}"], check=True)
             done.touch()

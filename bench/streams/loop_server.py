@@ -1,8 +1,8 @@
 """A Whisper server as one writes it first: `python -m bench.streams.loop_server MODEL --port N --threads N`.
 
-Each stream has a buffer that grows. Whenever there is more of it, all of it is decoded again in a worker thread and its text
-is sent; after a second of silence the text is final and the buffer starts anew. faster-whisper with its defaults (beam of 5,
-fallback to higher temperatures) and its Silero VAD.
+Each stream has a buffer that grows. Whenever there is more of it, the utterance in it is decoded again in a worker thread
+and its text is sent; after half a second of silence the text is final and the buffer goes on after it. faster-whisper with
+its defaults (beam of 5, fallback to higher temperatures) and its Silero VAD.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from faster_whisper import WhisperModel
-from faster_whisper.vad import get_speech_timestamps
+from faster_whisper.vad import VadOptions, get_speech_timestamps
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 RATE = 16_000
-SILENCE = RATE
-"""Samples of it that end an utterance."""
+VAD = VadOptions(min_silence_duration_ms=500, speech_pad_ms=200)
+"""Its own default is a pause of two seconds: utterances would run into each other."""
+KEPT = RATE
+"""Samples of silence that stay: they may be the beginning of a word."""
 LEAST = RATE // 2
 """Samples in a buffer that are worth a decode."""
 LONGEST = 28 * RATE
+"""Samples; Whisper's window is 30 s."""
 
 
 class Stream:
@@ -43,29 +46,31 @@ class Stream:
         self._more.set()
 
     async def run(self, ws: ServerConnection) -> None:
-        last = False
-        while not last:
+        while len(self._buffer) > 1 or not self._ended:
             await self._more.wait()
-            self._more.clear()
             last = self._ended
+            if not last:
+                self._more.clear()
             size = len(self._buffer) // 2
-            if size < LEAST and not last:
+            if size < (1 if last else LEAST):
                 continue
             audio = np.frombuffer(bytes(self._buffer[: 2 * size]), np.int16).astype(np.float32) / 32768
             text, done = await asyncio.to_thread(self._decode, audio)
+            if last and not done:
+                done = len(audio)
             del self._buffer[: 2 * done]
             if text:
-                await ws.send(json.dumps({"text": text, "final": last or done > 0}))
+                await ws.send(json.dumps({"text": text, "final": done > 0}))
 
     def _decode(self, audio: npt.NDArray[np.float32]) -> tuple[str, int]:
-        """The text of the buffer, and how many of its samples are done with."""
-        speech: list[dict[str, Any]] = get_speech_timestamps(audio)
+        """The text of the first utterance in the buffer, and how many samples are done with: none before it is over."""
+        speech: list[dict[str, Any]] = get_speech_timestamps(audio, VAD)
         if not speech:
-            return "", max(0, len(audio) - SILENCE)  # what may be the beginning of a word stays
-        begin, end = speech[0]["start"], speech[-1]["end"]
+            return "", max(0, len(audio) - KEPT)
+        begin, end = speech[0]["start"], speech[0]["end"]
         segments, _ = self._model.transcribe(audio[begin:end], language="en")
         text = " ".join(s.text.strip() for s in segments)
-        return text, len(audio) if len(audio) - end >= SILENCE or len(audio) >= LONGEST else 0
+        return text, end if end < len(audio) or end - begin >= LONGEST else 0
 
 
 async def main() -> None:

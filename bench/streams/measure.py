@@ -17,7 +17,6 @@ from bench.streams.lags import Lags, Said, lags
 from bench.streams.wires import Pcm, Wire
 from export.nano.evaluate import word_errors
 
-GAP_S = 1.5
 TAIL_S = 3.0
 """Of silence at the end of a stream, like a microphone that stays open: the last sentence ends as the others do."""
 START_S = 3.0
@@ -36,18 +35,18 @@ class Script:
     spans: list[tuple[int, int]]
 
 
-def enough(clips: Sequence[Clip], seconds: float) -> list[Clip]:
+def enough(clips: Sequence[Clip], seconds: float, gap_s: float) -> list[Clip]:
     """The first clips that with their pauses fill `seconds`."""
     out: list[Clip] = []
     for clip in clips:
         out.append(clip)
-        if sum(len(c.audio) / RATE + GAP_S for c in out) >= seconds:
+        if sum(len(c.audio) / RATE + gap_s for c in out) >= seconds:
             return out
     raise ValueError(f"{len(clips)} clips do not fill {seconds} s")
 
 
-def script(clips: Sequence[Clip], first: int, rounds: int = 1) -> Script:
-    """All clips, beginning with number `first` and going round."""
+def script(clips: Sequence[Clip], gap_s: float, first: int = 0, rounds: int = 1) -> Script:
+    """All clips, a pause after each, beginning with number `first` and going round."""
     turn = first % len(clips)
     spoken = [*clips[turn:], *clips[:turn]] * rounds
     parts: list[Pcm] = []
@@ -55,8 +54,8 @@ def script(clips: Sequence[Clip], first: int, rounds: int = 1) -> Script:
     position = 0
     for clip in spoken:
         spans.append((position + clip.speech_start, position + clip.speech_end))
-        parts += [clip.audio, np.zeros(round(GAP_S * RATE), np.int16)]
-        position += len(clip.audio) + round(GAP_S * RATE)
+        parts += [clip.audio, np.zeros(round(gap_s * RATE), np.int16)]
+        position += len(clip.audio) + round(gap_s * RATE)
     return Script(np.concatenate([*parts, np.zeros(round(TAIL_S * RATE), np.int16)]), [c.text for c in spoken], spans)
 
 
@@ -92,9 +91,11 @@ class Row:
         return len(self.errors)
 
 
-async def run(server: str, url: str, wire: type[Wire], pid: int, clips: Sequence[Clip], streams: int, attempt: int) -> Row:
+async def run(
+    server: str, url: str, wire: type[Wire], pid: int, clips: Sequence[Clip], gap_s: float, streams: int, attempt: int
+) -> Row:
     offsets = np.random.default_rng(attempt).uniform(0, START_S, streams)
-    scripts = [script(clips, i + attempt, ALONE_ROUNDS if streams == 1 else 1) for i in range(streams)]
+    scripts = [script(clips, gap_s, i + attempt, ALONE_ROUNDS if streams == 1 else 1) for i in range(streams)]
     wires = [wire() for _ in scripts]
     process = psutil.Process(pid)
     cpu = _cpu_s(process)

@@ -12,8 +12,8 @@ from typing import Any
 
 import matplotlib as mpl
 
-from bench.streams.measure import GAP_S, Row
-from bench.streams.servers import CANDIDATES, NICE
+from bench.streams.measure import Row
+from bench.streams.servers import CANDIDATES
 from bench.streams.slo import FINAL_LAG_MS
 from export.nano.evaluate import NORMALISER
 
@@ -39,15 +39,15 @@ def line(row: Row) -> str:
     )
 
 
-def conditions(seconds: float) -> dict[str, Any]:
+def conditions(seconds: float, gap_s: float, niceness: int) -> dict[str, Any]:
     cpu = next((x.split(":")[1].strip() for x in _cpuinfo() if x.startswith("model name")), platform.machine())
     return {
         "cpu": cpu,
         "cores": len(os.sched_getaffinity(0)),
         "load_average": os.getloadavg(),
         "seconds_a_stream": seconds,
-        "gap_s": GAP_S,
-        "server_niceness": NICE,
+        "gap_s": gap_s,
+        "server_niceness": niceness,
         "normaliser": NORMALISER,
     }
 

@@ -17,8 +17,6 @@ from bench.streams.environments import WHISPER_LIVE, WHISPER_LIVE_KIT, ctranslat
 from frontend.embedded.layout import free_ports
 
 READY_S = 180.0
-NICE = 5
-"""All servers run at this niceness: a client on the same cores should be on time even when they are overloaded."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +108,13 @@ CANDIDATES: dict[str, Candidate] = {
 
 
 @contextlib.contextmanager
-def running(candidate: Candidate, cache: Path, log: Path) -> Iterator[tuple[str, int]]:
+def running(candidate: Candidate, cache: Path, log: Path, niceness: int = 0) -> Iterator[tuple[str, int]]:
     """The server's WebSocket address, without a path, and its process. It has accepted a connection."""
     port = free_ports(1)[0]
     start = candidate.start(cache, port)
     with log.open("wb") as file:
         server = subprocess.Popen(
-            ["nice", "-n", str(NICE), *start.command], env=os.environ | start.environment, stdout=file, stderr=file
+            ["nice", "-n", str(niceness), *start.command], env=os.environ | start.environment, stdout=file, stderr=file
         )
         try:
             _wait(server, port, log)

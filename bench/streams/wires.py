@@ -61,7 +61,7 @@ class Wire(ABC):
         """Raises ServerError."""
 
     def over(self, frame: str | bytes) -> bool:
-        """Whether nothing follows, for a server that leaves the closing to its client. Not parsed: it runs for every frame."""
+        """Whether nothing follows, for a server that leaves the closing to its client. Asked at every frame: cheap."""
         return False
 
 
