@@ -10,7 +10,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import subprocess
+import sys
 from pathlib import Path
+
+import psutil
 
 from bench.load import Clip
 from bench.speech import clips
@@ -50,12 +54,19 @@ def main() -> None:
     speech = enough(clips(60), args.seconds, args.gap)
     told = conditions(args.seconds, args.gap, args.nice)
     found: dict[str, int] = {}
+    failed: dict[str, str] = {}
     rows: list[Row] = []
     for name in names:
         print(f"{name}: {CANDIDATES[name].settings}", flush=True)
-        found[name] = ramp(name, steps, speech, rows, args)
-        print(f"{name}: {found[name]} streams at SLO\n", flush=True)
-        write(args.out, found, rows, told)  # what is there stays, should a later server fail
+        try:
+            found[name] = ramp(name, steps, speech, rows, args)
+            print(f"{name}: {found[name]} streams at SLO\n", flush=True)
+        except (RuntimeError, subprocess.CalledProcessError, psutil.NoSuchProcess) as error:
+            failed[name] = str(error)
+            print(f"{name} is left out: {error}\n", flush=True)
+        write(args.out, found, failed, rows, told)
+    if failed:
+        sys.exit(1)
 
 
 def ramp(name: str, steps: list[int], speech: list[Clip], rows: list[Row], args: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from bench.streams.wires import Pcm, Refused, ServerError, Wire
 RATE = 16_000
 CHUNK = RATE // 10
 READY_S = 60.0
-QUIET_S, DRAIN_S = 3.0, 15.0
+QUIET_S, DRAIN_S = 5.0, 15.0
 """After the last audio: how long nothing may come before a server that does not drain is taken for done, and how long
 any server may take. WhisperLive's own client waits 15 s."""
 

@@ -2,13 +2,14 @@
 
 - The **text of a stream** over time is all its text so far (`wires.py`), as words: lower case, without punctuation.
 - Which words of the last text belong to which sentence is told by the alignment of fewest edits with all that was said; of
-  several such alignments, the one that ends each sentence soonest.
+  several such alignments, the one that ends each sentence soonest. Words that were there for good before a sentence began
+  belong to those before it.
 - **Final lag** of a sentence: from the moment at which the last sample of its speech was sent to the first moment from which
   on all words up to its end are there and stay as they are. It needs no word from the server that they are final.
 - **Committed lag**: the same for the text that the server has marked as done with.
 - **First partial**: from the moment at which the first sample of its speech was sent to the first text that has more words
   than the sentences before it.
-- A sentence of which the last text has no word is missed. It has no lags; the word error rate counts it.
+- A sentence of which the last text has no word is missed: its lags are without end.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Seen(NamedTuple):
 
 @dataclass
 class Lags:
-    """Seconds, one of each for every sentence that was not missed; `first` lacks those which were there too soon."""
+    """Seconds, one of each for every sentence that was not missed; `first` lacks those that came all at once, too soon."""
 
     first: list[float] = field(default_factory=list)
     final: list[float] = field(default_factory=list)
@@ -78,19 +79,28 @@ def lags(said: Sequence[Said], seen: Sequence[Seen]) -> Lags:
     out = Lags()
     texts = [words(s.text) for s in seen]
     last = texts[-1] if texts else []
+    settled = _settled(texts)
     found = ends([words(s.text) for s in said], last)
-    kept = [_common(text, last) for text in texts]
     start = 0
-    for sentence, end in zip(said, found, strict=True):
+    for k, sentence in enumerate(said):
+        begin = said[k + 1].begin if k + 1 < len(said) else float("inf")
+        end = max(found[k], start, *(n for s, n in zip(seen, settled, strict=True) if s.at <= begin), 0)
         if end == start:
             out.missed += 1
             continue
-        unsettled = max((i for i, n in enumerate(kept) if n < end), default=-1)
-        out.final.append(seen[unsettled + 1].at - sentence.end)
+        out.final.append(next(s.at for s, n in zip(seen, settled, strict=True) if n >= end) - sentence.end)
         first = (s.at for s, t in zip(seen, texts, strict=True) if s.at >= sentence.begin and len(t) > start)
         if (at := next(first, None)) is not None:
             out.first.append(at - sentence.begin)
         start = end
+    return out
+
+
+def _settled(texts: Sequence[Sequence[str]]) -> list[int]:
+    """How many words from the beginning never change again, from each text on."""
+    out = [_common(t, texts[-1]) for t in texts]
+    for i in range(len(out) - 2, -1, -1):
+        out[i] = min(out[i], out[i + 1])
     return out
 
 

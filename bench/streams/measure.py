@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -61,7 +62,8 @@ def script(clips: Sequence[Clip], gap_s: float, first: int = 0, rounds: int = 1)
 
 @dataclass
 class Row:
-    """One step of one server. Lags in milliseconds; memory is the peak of what its processes hold (proportional set)."""
+    """One step of one server. Lags in milliseconds, None where too many sentences were missed; memory is the peak of what its
+    processes hold (proportional set)."""
 
     server: str
     streams: int
@@ -126,9 +128,9 @@ def _row(
         server,
         len(scripts),
         attempt,
-        _percentiles([v for one in seen for v in one.first]),
-        _percentiles([v for one in seen for v in one.final]),
-        _percentiles([v for one in committed for v in one.final]),
+        percentiles([v for one in seen for v in one.first], 0),
+        percentiles([v for one in seen for v in one.final], sum(one.missed for one in seen)),
+        percentiles([v for one in committed for v in one.final], sum(one.missed for one in committed)),
         sum(len(s.texts) for s, *_ in heard),
         sum(one.missed for one in seen),
         round(score.wer, 2) if score else 100.0,
@@ -142,8 +144,14 @@ def _row(
     )
 
 
-def _percentiles(values: list[float]) -> dict[str, float | None]:
-    return {f"p{q}": round(1000 * float(np.percentile(values, q)), 1) if values else None for q in (50, 95)}
+def percentiles(values: Sequence[float], missed: int) -> dict[str, float | None]:
+    """In milliseconds, of `values` in seconds and as many without end; None where these weigh in."""
+    out: dict[str, float | None] = {}
+    for q in (50, 95):
+        told = math.ceil(q / 100 * (len(values) + missed - 1)) < len(values)
+        filled = [*values, *[max(values, default=0.0)] * missed]  # what stands for the endless is not looked at
+        out[f"p{q}"] = round(1000 * float(np.percentile(filled, q)), 1) if told else None
+    return out
 
 
 def _family(process: psutil.Process) -> list[psutil.Process]:

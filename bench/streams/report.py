@@ -57,16 +57,26 @@ def _cpuinfo() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def write(folder: Path, found: Mapping[str, int], rows: Sequence[Row], told: Mapping[str, Any]) -> None:
-    """`found`: streams at SLO of each server."""
+def write(
+    folder: Path, found: Mapping[str, int], failed: Mapping[str, str], rows: Sequence[Row], told: Mapping[str, Any]
+) -> None:
+    """`found`: streams at SLO of each server; `failed`: why one was left out."""
     settings = {name: CANDIDATES[name].settings for name in found}
-    content = {"conditions": told, "settings": settings, "streams_at_slo": found, "rows": [asdict(r) for r in rows]}
+    content = {
+        "conditions": told,
+        "settings": settings,
+        "streams_at_slo": found,
+        "left_out": failed,
+        "rows": [asdict(r) for r in rows],
+    }
     (folder / "streams.json").write_text(json.dumps(content, indent=1) + "\n")
     text = ["| server | streams at SLO | settings |", "|---|---|---|"]
     text += [f"| {name} | {n} | {settings[name]} |" for name, n in found.items()]
+    text += [f"| {name} | left out | {why} |" for name, why in failed.items()]
     text += ["", HEADER, *map(line, rows)]
     (folder / "streams.md").write_text("\n".join(text) + "\n")
-    draw(rows, folder / "streams.png")
+    if rows:
+        draw(rows, folder / "streams.png")
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:

@@ -81,15 +81,15 @@ CANDIDATES: dict[str, Candidate] = {
     "ours": Candidate(wires.Native, "`voiceforge serve --model nano` as it comes (int8), connections up to 1,000", _ours),
     "whisper-live": Candidate(
         wires.WhisperLive,
-        "WhisperLive 0.10.0: faster-whisper backend (int8), one model for all clients, batch inference of up to 16 clients "
-        "(greedy), its client's default settings; Silero VAD from the faster-whisper wheel; connection limits and admission "
-        "control off",
-        _whisper_live("--batched"),
-    ),
-    "whisper-live-unbatched": Candidate(
-        wires.WhisperLive,
-        "WhisperLive 0.10.0 as `whisper-live`, but without batch inference: one decode at a time (beam of 5)",
+        "WhisperLive 0.10.0: faster-whisper backend (int8, beam of 5), one model for all clients, its client's default "
+        f"settings but `same_output_threshold` {wires.SAME_OUTPUT} (10 loses text on a CPU), Silero VAD from the "
+        "faster-whisper wheel, limits of connections and of their length out of the way",
         _whisper_live(),
+    ),
+    "whisper-live-batched": Candidate(
+        wires.WhisperLive,
+        "as `whisper-live`, with batch inference of up to 16 clients (beam of 5 too), its admission control out of the way",
+        _whisper_live("--batched"),
     ),
     "whisperlivekit": Candidate(
         wires.WhisperLiveKit,

@@ -60,7 +60,7 @@ def judge(step: Step, alone: Step) -> Verdict:
     if step.n_errors:
         broken.append(f"{step.n_errors} errors")
     if step.final_lag_p95_ms is None:
-        broken.append("no text")
+        broken.append("sentences without text")
     elif step.final_lag_p95_ms >= FINAL_LAG_MS:
         broken.append(f"final lag {step.final_lag_p95_ms:.0f} ms")
     margin = max(WER_POINTS, 100 * WORDS / alone.words)

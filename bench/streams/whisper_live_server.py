@@ -22,6 +22,7 @@ def main() -> None:
         max_clients=10_000,
         max_connection_time=3600,
         batch_enabled=args.batched,
+        batch_beam_size=5,
         batch_max_queue_wait_s=3600,
         batch_max_admissions_per_s=10_000,
     )

@@ -17,6 +17,11 @@ Message = dict[str, Any]
 Pcm = npt.NDArray[np.int16]
 
 
+SAME_OUTPUT = 1
+"""WhisperLive completes a segment after this many repetitions and two. Its client's default, 10, takes a CPU six seconds and
+more; then sentences run into each other in its buffer, and text is lost."""
+
+
 class Refused(Exception):
     """The server is full and said so at the start."""
 
@@ -95,7 +100,7 @@ class Native(Wire):
 class WhisperLive(Wire):
     """WhisperLive 0.10.0, as its own client has it (whisper_live/client.py).
 
-    `Client.on_open` sends the settings; those here are that class's defaults. A message repeats the last segments:
+    `Client.on_open` sends the settings; those here are its defaults but SAME_OUTPUT. A message repeats the last segments:
     `StreamingTranscriptionClient._dispatch_transcript` keeps each completed one once, by start, end and text, and takes
     the last one, if it is not completed, for the running text. Audio is float32 (`send`). After END_OF_AUDIO the server
     drops what it has not decoded (server.py, `recv_audio` and `cleanup`), hence `Client.wait_before_disconnect`, and
@@ -119,7 +124,7 @@ class WhisperLive(Wire):
             "send_last_n_segments": 10,
             "no_speech_thresh": 0.45,
             "clip_audio": False,
-            "same_output_threshold": 10,
+            "same_output_threshold": SAME_OUTPUT,
         }
         return json.dumps(settings)
 
