@@ -62,8 +62,8 @@ def script(clips: Sequence[Clip], gap_s: float, first: int = 0, rounds: int = 1)
 
 @dataclass
 class Row:
-    """One step of one server. Lags in milliseconds, None where too many sentences were missed; memory is the peak of what its
-    processes hold (proportional set)."""
+    """One step of one server. Lags in milliseconds, None where too many sentences were missed; memory is the peak of what
+    its processes hold (proportional set)."""
 
     server: str
     streams: int
