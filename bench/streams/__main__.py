@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--gap", type=float, default=GAP_S, help="seconds of silence after each sentence (%(default)s)")
     parser.add_argument("--nice", type=int, default=5, help="of all servers, so that an overload does not delay the client")
     parser.add_argument("--cores", help="such as 0,1: servers and client run on these only")
+    parser.add_argument("--threads", type=int, help="of one decode of the others (as many as there are cores)")
     parser.add_argument("--every-step", action="store_true", help="go on after a step that fails, and try none twice")
     parser.add_argument("--cache", type=Path, default=CACHE, help="virtual environments and converted checkpoints")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -48,11 +49,12 @@ def main() -> None:
     steps = [1, *sorted({int(n) for n in args.streams.split(",")} - {1})]
     if args.cores:
         os.sched_setaffinity(0, {int(c) for c in args.cores.split(",")})
+    args.threads = args.threads or len(os.sched_getaffinity(0))
     args.cache.mkdir(parents=True, exist_ok=True)
     args.out.mkdir(parents=True, exist_ok=True)
 
     speech = enough(clips(60), args.seconds, args.gap)
-    told = conditions(args.seconds, args.gap, args.nice)
+    told = conditions(args.seconds, args.gap, args.nice, args.threads)
     found: dict[str, int] = {}
     failed: dict[str, str] = {}
     rows: list[Row] = []
@@ -72,7 +74,7 @@ def main() -> None:
 def ramp(name: str, steps: list[int], speech: list[Clip], rows: list[Row], args: argparse.Namespace) -> int:
     """One server: started, measured step by step into `rows`, stopped. Its streams at SLO."""
     wire = CANDIDATES[name].wire
-    with running(CANDIDATES[name], args.cache, args.out / f"{name}.log", args.nice) as (url, pid):
+    with running(CANDIDATES[name], args.cache, args.out / f"{name}.log", args.nice, args.threads) as (url, pid):
         print(f"{name}: {asyncio.run(says(url, wire, speech[0]))!r}\n{HEADER}", flush=True)
         alone: list[Row] = []
 

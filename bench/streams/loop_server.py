@@ -1,4 +1,4 @@
-"""A Whisper server as one writes it first: `python -m bench.streams.loop_server MODEL --port N --threads N`.
+"""A Whisper server as one writes it first: `python -m bench.streams.loop_server MODEL --port N`.
 
 Each stream has a buffer that grows. Whenever there is more of it, the utterance in it is decoded again in a worker thread
 and its text is sent; after half a second of silence the text is final and the buffer goes on after it. faster-whisper with
@@ -78,8 +78,9 @@ async def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1, help="decodes at a time")
     args = parser.parse_args()
-    model = WhisperModel(args.model, device="cpu", compute_type="int8", cpu_threads=args.threads)
+    model = WhisperModel(args.model, device="cpu", compute_type="int8", cpu_threads=args.threads, num_workers=args.workers)
 
     async def handle(ws: ServerConnection) -> None:
         stream = Stream(model)

@@ -39,7 +39,7 @@ def line(row: Row) -> str:
     )
 
 
-def conditions(seconds: float, gap_s: float, niceness: int) -> dict[str, Any]:
+def conditions(seconds: float, gap_s: float, niceness: int, threads: int) -> dict[str, Any]:
     cpu = next((x.split(":")[1].strip() for x in _cpuinfo() if x.startswith("model name")), platform.machine())
     return {
         "cpu": cpu,
@@ -48,6 +48,7 @@ def conditions(seconds: float, gap_s: float, niceness: int) -> dict[str, Any]:
         "seconds_a_stream": seconds,
         "gap_s": gap_s,
         "server_niceness": niceness,
+        "threads_of_a_decode_of_the_others": threads,
         "normaliser": NORMALISER,
     }
 

@@ -30,34 +30,33 @@ class Candidate:
     wire: type[wires.Wire]
     settings: str
     """For the report."""
-    start: Callable[[Path, int], Start]
-    """From the cache folder and a port. Sets up what is needed on first use."""
+    start: Callable[[Path, int, int], Start]
+    """From the cache folder, a port, and how many threads a decode of the others takes. Sets up what is needed on first
+    use."""
 
 
-def _threads() -> str:
-    return str(len(os.sched_getaffinity(0)))
-
-
-def _ours(cache: Path, port: int) -> Start:
+def _ours(cache: Path, port: int, threads: int) -> Start:
     environment = {"VOICEFORGE_MODEL_REPOSITORY": str(model_repository(cache)), "VOICEFORGE_MAX_CONNECTIONS": "1000"}
     return Start([sys.executable, "-m", "frontend", "serve", "--model", "nano", "--port", str(port)], environment)
 
 
-def _peer(command: list[str]) -> Start:
-    """CTranslate2 takes four threads unless told otherwise; nothing may be fetched."""
-    return Start(command, {"OMP_NUM_THREADS": _threads(), "HF_HUB_OFFLINE": "1"})
+def _peer(command: list[str], threads: int) -> Start:
+    """CTranslate2 takes four threads unless told otherwise, and they spin while they wait for each other: where anything
+    else runs on these cores, decodes then take three times as long. Nothing may be fetched."""
+    environment = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
+    return Start(command, environment)
 
 
-def _whisper_live(*options: str) -> Callable[[Path, int], Start]:
-    def start(cache: Path, port: int) -> Start:
+def _whisper_live(*options: str) -> Callable[[Path, int, int], Start]:
+    def start(cache: Path, port: int, threads: int) -> Start:
         script = Path(__file__).with_name("whisper_live_server.py")
         python = WHISPER_LIVE.python(cache)
-        return _peer([str(python), str(script), str(ctranslate2_model(cache)), "--port", str(port), *options])
+        return _peer([str(python), str(script), str(ctranslate2_model(cache)), "--port", str(port), *options], threads)
 
     return start
 
 
-def _whisper_live_kit(cache: Path, port: int) -> Start:
+def _whisper_live_kit(cache: Path, port: int, threads: int) -> Start:
     options = {
         "--port": str(port),
         "--model_dir": str(ctranslate2_model(cache)),
@@ -69,12 +68,13 @@ def _whisper_live_kit(cache: Path, port: int) -> Start:
     }
     pairs = [word for pair in options.items() for word in pair]
     python = str(WHISPER_LIVE_KIT.python(cache))
-    return _peer([python, "-m", "whisperlivekit.basic_server", "--host", "127.0.0.1", "--pcm-input", *pairs])
+    return _peer([python, "-m", "whisperlivekit.basic_server", "--host", "127.0.0.1", "--pcm-input", *pairs], threads)
 
 
-def _loop(cache: Path, port: int) -> Start:
-    module = [sys.executable, "-m", "bench.streams.loop_server"]
-    return _peer([*module, str(ctranslate2_model(cache)), "--port", str(port), "--threads", _threads()])
+def _loop(cache: Path, port: int, threads: int) -> Start:
+    module = [sys.executable, "-m", "bench.streams.loop_server", str(ctranslate2_model(cache))]
+    workers = max(1, len(os.sched_getaffinity(0)) // threads)
+    return _peer([*module, "--port", str(port), "--threads", str(threads), "--workers", str(workers)], threads)
 
 
 CANDIDATES: dict[str, Candidate] = {
@@ -82,7 +82,7 @@ CANDIDATES: dict[str, Candidate] = {
     "whisper-live": Candidate(
         wires.WhisperLive,
         "WhisperLive 0.10.0: faster-whisper backend (int8, beam of 5), one model for all clients, its client's default "
-        f"settings but `same_output_threshold` {wires.SAME_OUTPUT} (10 loses text on a CPU), Silero VAD from the "
+        f"settings but `same_output_threshold` {wires.SAME_OUTPUT} (10 is for a GPU), Silero VAD from the "
         "faster-whisper wheel, limits of connections and of their length out of the way",
         _whisper_live(),
     ),
@@ -108,10 +108,10 @@ CANDIDATES: dict[str, Candidate] = {
 
 
 @contextlib.contextmanager
-def running(candidate: Candidate, cache: Path, log: Path, niceness: int = 0) -> Iterator[tuple[str, int]]:
+def running(candidate: Candidate, cache: Path, log: Path, niceness: int, threads: int) -> Iterator[tuple[str, int]]:
     """The server's WebSocket address, without a path, and its process. It has accepted a connection."""
     port = free_ports(1)[0]
-    start = candidate.start(cache, port)
+    start = candidate.start(cache, port, threads)
     with log.open("wb") as file:
         server = subprocess.Popen(
             ["nice", "-n", str(niceness), *start.command], env=os.environ | start.environment, stdout=file, stderr=file

@@ -63,7 +63,7 @@ def judge(step: Step, alone: Step) -> Verdict:
         broken.append("sentences without text")
     elif step.final_lag_p95_ms >= FINAL_LAG_MS:
         broken.append(f"final lag {step.final_lag_p95_ms:.0f} ms")
-    margin = max(WER_POINTS, 100 * WORDS / alone.words)
+    margin = max(WER_POINTS, 100 * WORDS / max(1, alone.words))
     if step.wer > alone.wer + margin:
         broken.append(f"WER {step.wer:.1f} % ({alone.wer:.1f} % alone, margin {margin:.1f})")
     return Verdict(tuple(broken))
