@@ -81,9 +81,9 @@ def write(
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Final lag, solid p95 and dashed p50, and WER over the number of streams; the last try of each step."""
+    """Final lag, solid p95 and dashed p50, and WER over the streams; of each step the last try that is not void."""
     figure, (lag, wer) = plt.subplots(1, 2, figsize=(11, 4.2), dpi=110)
-    last = {(r.server, r.streams): r for r in rows}
+    last = {(r.server, r.streams): r for r in rows if not r.verdict.startswith("void")}
     for number, server in enumerate(dict.fromkeys(r.server for r in rows)):
         mine = [r for (name, _), r in sorted(last.items()) if name == server]
         streams, colour = [r.streams for r in mine], f"C{number}"
@@ -99,6 +99,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     wer.set_ylim(bottom=0)
     for axis in (lag, wer):
         axis.set_xlabel("streams")
+        axis.set_xticks(sorted({r.streams for r in rows}))
     lag.legend()
     figure.tight_layout()
     figure.savefig(path)

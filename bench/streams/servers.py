@@ -82,8 +82,8 @@ CANDIDATES: dict[str, Candidate] = {
     "whisper-live": Candidate(
         wires.WhisperLive,
         "WhisperLive 0.10.0: faster-whisper backend (int8, beam of 5), one model for all clients, its client's default "
-        f"settings but `same_output_threshold` {wires.SAME_OUTPUT} (10 is for a GPU), Silero VAD from the "
-        "faster-whisper wheel, limits of connections and of their length out of the way",
+        f"settings but `same_output_threshold` {wires.SAME_OUTPUT} (10 makes it seconds later on a CPU), Silero VAD from "
+        "the faster-whisper wheel, limits of connections and of their length out of the way",
         _whisper_live(),
     ),
     "whisper-live-batched": Candidate(

@@ -18,8 +18,9 @@ Pcm = npt.NDArray[np.int16]
 
 
 SAME_OUTPUT = 1
-"""WhisperLive completes a segment after this many repetitions and two. Its client's default, 10, takes a CPU six seconds and
-more; then sentences run into each other in its buffer, and text is lost."""
+"""WhisperLive completes a segment after this many repetitions and two. With its client's default of 10, a CPU is not done
+before the next sentence begins, and sentences run into each other in the buffer. One stream on a shared core: final lag p95
+17.4 s with 10 and 1.9 s with 1, WER 33 % and 41 % of 27 words."""
 
 
 class Refused(Exception):
