@@ -25,8 +25,8 @@ from bench.streams.slo import Verdict, climb, judge
 
 RESULTS = Path(__file__).parent.parent / "results" / "streams"
 GAP_S = 6.0
-"""`nano` was trained on one sentence at a time. With shorter pauses, servers that let a model hear several at once would be
-judged by that: WhisperLiveKit empties its buffer after five seconds of silence, WhisperLive after repeated decodes."""
+"""`nano` was trained on one sentence at a time, and WhisperLiveKit lets a model hear all since the last five seconds of
+silence: with shorter pauses it would be judged by what this checkpoint makes of that."""
 CACHE = Path.home() / ".cache" / "voiceforge-bench"
 
 

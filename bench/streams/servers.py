@@ -41,8 +41,8 @@ def _ours(cache: Path, port: int, threads: int) -> Start:
 
 
 def _peer(command: list[str], threads: int) -> Start:
-    """CTranslate2 takes four threads unless told otherwise, and they spin while they wait for each other: where anything
-    else runs on these cores, decodes then take three times as long. Nothing may be fetched."""
+    """CTranslate2 takes four threads unless told otherwise, and they spin while they wait for each other: with other work
+    on two cores, WhisperLive's decodes took three times as long as without. Nothing may be fetched."""
     environment = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
     return Start(command, environment)
 
