@@ -68,7 +68,7 @@ def text(run: Path, checkpoint: Path, scores: Sequence[Path]) -> str:
             _HEAD.format(parameters=_parameters(checkpoint) / 1e6, **shape),
             f"\n## Training\n{rows[-1]['step']:,} steps of 64-80 s of audio, bf16, {hours:.0f} hours of a CPU core or two; ",
             "the stages are in `train.py`.\nThe encoder began with 4 layers and was made deeper after 11,600 steps ",
-            "(`python -m export.nano deepen`).\n",
+            "(`python -m export.nano deepen`);\nthe first 14,750 steps were AdamW's alone, before `train.py` took Muon.\n",
             _error_rates(found) if found else "",
             _LIMITS,
         ]
