@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from whisper_engine.confidence import Calibrator
-from whisper_engine.scheduler import Hypothesis, Job, Scheduler, sessions
+from whisper_engine.growing import Growing, sessions
+from whisper_engine.scheduler import Hypothesis, Job, Scheduler
 from whisper_engine.vocabulary import Vocabulary
 from whisper_engine.windows import RATE, Stream, Streams
 
@@ -65,7 +66,10 @@ class TritonPythonModel:
         self.vocabulary = Vocabulary(folder / "tokenizer.json", generation, multilingual=options["multilingual"] == "true")
         graphs = sessions(folder, providers, threads=int(options.get("decode_threads", 1)))
         self.scheduler = Scheduler(
-            graphs["cross"], graphs["decoder"], self.vocabulary, int(options.get("max_rows", 32)), Calibrator.load(folder)
+            Growing(graphs["cross"], graphs["decoder"], self.vocabulary),
+            self.vocabulary,
+            int(options.get("max_rows", 32)),
+            Calibrator.load(folder),
         )
         self.temperatures = tuple(float(t) for t in options.get("temperatures", "0").split(","))
         self.takes_context = options.get("context") == "true"
