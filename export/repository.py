@@ -23,8 +23,8 @@ CHECKPOINTS = Path(export.__file__).parent / "nano" / "checkpoint"
 """The checkpoint in the box."""
 
 ENGINE_FILES = (
-    "__init__.py", "alignment.py", "batch.py", "confidence.py", "growing.py", "scheduler.py", "scores.py", "vocabulary.py",
-    "windows.py",
+    "__init__.py", "alignment.py", "batch.py", "confidence.py", "growing.py", "scheduler.py", "scores.py", "slots.py",
+    "vocabulary.py", "windows.py",
 )  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
 """It goes into folder names, Triton's config and URLs."""

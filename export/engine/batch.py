@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -32,11 +32,7 @@ class Seat:
 
     length: int
     frames: int
-    cross: list[Array] = field(default_factory=list[Array])
-    past: list[Array] = field(default_factory=list[Array])
-    """Keys and values while they are not in the batch, or no longer."""
     place: int = -1
-    alive: bool = True
 
 
 @dataclass

@@ -7,7 +7,9 @@ Finished rows stay as dead weight until the batch is repacked, which happens whe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnxruntime as ort
@@ -27,6 +29,14 @@ def sessions(folder: Path, providers: Sequence[str], threads: int) -> dict[str, 
     }
 
 
+@dataclass(eq=False)
+class _Seat(Seat):
+    cross: list[Array] = field(default_factory=list[Array])
+    past: list[Array] = field(default_factory=list[Array])
+    """While it is not in the batch."""
+    alive: bool = True
+
+
 class Growing:
     """Windows are hidden states, float32 (T, d)."""
 
@@ -40,7 +50,7 @@ class Growing:
         self._dtype = np.float16 if "float16" in shapes["past_k_0"].type else np.float32
         self._kv = [f"{kv}_{i}" for i in range(layers) for kv in "kv"]
         self._outputs = ["logits", "attention", *(f"present_{n}" for n in self._kv)]
-        self._seats: list[Seat] = []
+        self._seats: list[_Seat] = []
         self._feeds: dict[str, ort.OrtValue] = {}
         self._pads: Integers = np.zeros(0, np.int64)
         self._past_length = 0
@@ -67,7 +77,7 @@ class Growing:
         cross, (logits, attention, *present) = self.first_pass(np.stack(windows), tokens)
         return [
             Seen(
-                Seat(tokens.shape[1], len(window), [c[i] for c in cross], [p[i] for p in present]),
+                _Seat(tokens.shape[1], len(window), i, [c[i] for c in cross], [p[i] for p in present]),
                 [self._ranking(logits[i, ask.position], ask.rule) for ask in asks[i]],
                 [attention[i, :, ask.position] for ask in asks[i]],
             )
@@ -86,10 +96,10 @@ class Growing:
         return Listed(log_softmax(allowed))
 
     def join(self, seats: Sequence[Seat]) -> None:
-        self._repack(seats)
+        self._repack(cast("Sequence[_Seat]", seats))
 
     def leave(self, seat: Seat) -> None:
-        seat.alive = False
+        cast("_Seat", seat).alive = False
         if not any(s.alive for s in self._seats):
             self.clear()
 
@@ -122,7 +132,7 @@ class Growing:
             found.append((ranking, attention[seat.place, :, 0, : seat.frames]))  # the batch's widest window is wider
         return found
 
-    def _repack(self, joined: Sequence[Seat] = ()) -> None:
+    def _repack(self, joined: Sequence[_Seat] = ()) -> None:
         """Builds the batch anew from the living rows and those that join."""
         living = [s for s in self._seats if s.alive]
         pasts = [self._feeds[f"past_{n}"].numpy() for n in self._kv] if living else []
