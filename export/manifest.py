@@ -36,6 +36,18 @@ def record(
         **facts,
         "sha256": files,
     }
+    _write(repository, content)
+
+
+def amend(repository: Path, name: str, files: list[str], **facts: Any) -> None:
+    """Other facts about a model, and hashes of the files that were changed for them."""
+    content = read(repository)
+    content["models"][name] |= facts
+    content["models"][name]["sha256"] |= {f: sha256(repository / f) for f in files}
+    _write(repository, content)
+
+
+def _write(repository: Path, content: dict[str, Any]) -> None:
     part = repository / f".{FILE}"
     part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     part.replace(repository / FILE)

@@ -1,7 +1,7 @@
-"""The decoder for devices: caches in fixed slots that are written in place, and the choice of a token made where the logits are.
+"""The decoder for devices: caches in slots that are written in place, and the choice of a token where the logits are.
 
-On a GPU what counts is what stays there. A step of 64 rows of a real Whisper has 13 MB of logits; of these graphs 7 KB leave.
-Shapes that do not change from step to step can be captured as a CUDA graph.
+On a GPU what counts is what stays there. A step of 64 rows of a real Whisper has 13 MB of logits; of these graphs 7 KB
+leave. Shapes that do not change from step to step can be captured as a CUDA graph.
 
 - prefill: the first pass over prompt and committed tokens, cross-attention's keys and values of the whole window given.
 - place: puts what a first pass left into slots.
@@ -88,8 +88,9 @@ def _last_dimension(g: Graph, x: str) -> str:
 def step(checkpoint: Checkpoint, rules: Rules, dtype: str = "float32") -> Graph:
     """The next token of each of R slots; no shape depends on how far they are.
 
-    Inputs: `control` int64 (R, 6), see `CONTROL`; `cached` and `heard`, the numbers 0 to L - 1 and T - 1 as int64 (1, 1, 1, L)
-    and (1, 1, 1, T); per layer `past_k_i`, `past_v_i` (R, H, L, Dh), `cross_k_i` (R, H, Dh, T), `cross_v_i` (R, H, T, Dh).
+    Inputs: `control` int64 (R, 6), see `CONTROL`; `cached` and `heard`, the numbers 0 to L - 1 and to T - 1 as int64
+    (1, 1, 1, L) and (1, 1, 1, T); per layer `past_k_i`, `past_v_i` (R, H, L, Dh), `cross_k_i` (R, H, Dh, T), `cross_v_i`
+    (R, H, T, Dh).
     Outputs: `numbers` float32 (R, 1, 2 N + 2); `scores` float32 (R, 1, vocab); `attention` (R, A, 1, T); per layer
     `next_past_k_i`, `next_past_v_i`: the inputs, with the new token's at its position.
     """
@@ -103,7 +104,7 @@ def step(checkpoint: Checkpoint, rules: Rules, dtype: str = "float32") -> Graph:
         return g.reshape(column, [-1, 1, 1, 1])
 
     def mask(visible: str) -> str:
-        return g.op("Where", visible, g.const([0.0], g.dtype), g.const([MASKED], g.dtype))
+        return g.op("Where", visible, g.const(np.zeros(1), g.dtype), g.const(np.full(1, MASKED), g.dtype))
 
     self_mask = mask(g.op("LessOrEqual", cached, cell(position)))
     cross_mask = mask(g.op("Less", heard, cell(frames)))
@@ -148,7 +149,8 @@ def place(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
     width = config["d_model"] // heads
     g = Graph("whisper_place", dtype)
     slots = g.input("slots", ["batch", 1], INT64)
-    shapes = {"past_k": ["cache", width], "past_v": ["cache", width], "cross_k": [width, "frames"], "cross_v": ["frames", width]}
+    cache: list[str | int] = ["cache", width]
+    shapes = {"past_k": cache, "past_v": cache, "cross_k": [width, "frames"], "cross_v": ["frames", width]}
     pads = {kind: g.input(f"{kind}_pads", [8], INT64) for kind in ("past", "cross_k", "cross_v")}
     for i in range(checkpoint.layers[1]):
         for kind, inner in shapes.items():

@@ -168,7 +168,8 @@ class Decoder:
         self.width, self.n_layers = self.layers.width, checkpoint.layers[1]
         embedding, places = (checkpoint.tensor(f"decoder.embed_{n}.weight") for n in ("tokens", "positions"))
         if len(places) < POSITIONS:
-            raise CheckpointError(f"{checkpoint.source}: its decoder takes {len(places)} tokens; the engine needs {POSITIONS}")
+            found = f"its decoder takes {len(places)} tokens"
+            raise CheckpointError(f"{checkpoint.source}: {found}; the engine needs {POSITIONS}")
         self.vocabulary, self.n_aligned = len(embedding), len(checkpoint.alignment_heads)
         self._table, self._places = g.weight("embed_tokens", embedding), g.weight("embed_positions", places)
         self._aligned: list[str] = []

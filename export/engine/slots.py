@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime as ort
@@ -66,8 +66,8 @@ def open_session(path: Path, place: Place, *, captured: bool = False) -> ort.Inf
     session = ort.InferenceSession(str(path), options, providers=providers)
     if "CUDAExecutionProvider" not in session.get_providers():
         raise DeviceUnavailable(
-            "CUDA does not load: the driver is too old for this onnxruntime-gpu, or its CUDA or cuDNN libraries are missing; "
-            "the log has onnxruntime's reason"
+            "CUDA does not load: the driver is too old for this onnxruntime-gpu, or its CUDA or cuDNN libraries are missing "
+            "(onnxruntime's own reason is on standard error)"
         )
     return session
 
@@ -144,11 +144,13 @@ class Slots:
         self.n_frames = longest_window // FRAME_SAMPLES
         self._max_rows = max_rows
         # one more than there are rows, for what a first pass found and nobody wants
-        sizes = {"cache": CACHE, "frames": self.n_frames}
+        sizes: dict[Any, Any] = {"cache": CACHE, "frames": self.n_frames}
         names = [f"{kind}_{i}" for i in range(layers) for kind in KINDS]
         # zeros: what is masked is still multiplied, and must be a number
-        inner = {n: [sizes.get(d, d) for d in shapes[n].shape[1:]] for n in names}
-        self.buffers = {n: self.value(np.zeros([max_rows + 1, *inner[n]], self.dtype)) for n in names}
+        self.buffers = {
+            n: self.value(np.zeros([max_rows + 1, *(sizes.get(d, d) for d in shapes[n].shape[1:])], self.dtype))
+            for n in names
+        }
         lengths = {"cached": CACHE, "heard": self.n_frames}
         self.ranges = {n: self.value(np.arange(length).reshape(1, 1, 1, -1)) for n, length in lengths.items()}
         self._buckets = [*(1 << k for k in range(max_rows.bit_length()) if 1 << k < max_rows), max_rows]

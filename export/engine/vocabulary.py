@@ -129,7 +129,7 @@ class Vocabulary:
         logits[self._suppressed[self._suppressed < len(logits)]] = -np.inf
         logits[self.size :] = -np.inf  # checkpoints pad their embedding
         if first:
-            logits[self._begin] = -np.inf
+            logits[self._begin[self._begin < len(logits)]] = -np.inf
         return logits
 
     def rules(self, size: int) -> Float:

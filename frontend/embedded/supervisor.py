@@ -27,6 +27,7 @@ from frontend.embedded.layout import (
     environment,
     find_wheel,
     free_ports,
+    instances,
     models_in,
     prepare_backends,
 )
@@ -273,7 +274,7 @@ class EmbeddedTriton:
         """False when a Python stub of the server has died: Triton does not restart it and goes on saying ready."""
         if self._process is None:
             return False
-        return len(_family(self._process)) >= 1 + len(self._models or ())
+        return len(_family(self._process)) >= 1 + sum(instances(self._repository, m) for m in self._models or ())
 
 
 def _family(launcher: asyncio.subprocess.Process | None) -> list[psutil.Process]:
