@@ -123,7 +123,7 @@ def main() -> None:
         [sys.executable, "-m", "frontend", "serve", "--model", "nano", "--port", str(port)], env=environment
     )
     try:
-        _wait(server, port)
+        wait_ready(server, port)
         url = f"ws://127.0.0.1:{port}/ws/v1/transcribe"
         memory = idle_memory(url, server.pid, 150)
         rows: list[dict[str, Any]] = []
@@ -152,8 +152,9 @@ def main() -> None:
         server.wait(40)
 
 
-def _wait(server: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + 120
+def wait_ready(server: subprocess.Popen[bytes], port: int, timeout_s: float = 120) -> None:
+    """Raises `TimeoutError` when it ended or is not ready in time."""
+    deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and server.poll() is None:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
