@@ -77,9 +77,11 @@ def line(row: dict[str, Any]) -> str:
 
 
 def processes(pid: int) -> dict[str, list[psutil.Process]]:
-    """The front end and what Triton is made of."""
+    """The front end, its workers included, and what Triton is made of."""
     front = psutil.Process(pid)
-    return {"front end": [front], "triton": front.children(recursive=True)}
+    below = front.children(recursive=True)
+    triton = [p for p in below if p.name().startswith("triton")]
+    return {"front end": [front, *(p for p in below if p not in triton)], "triton": triton}
 
 
 def cpu_seconds(groups: dict[str, list[psutil.Process]]) -> dict[str, float]:

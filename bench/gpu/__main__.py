@@ -9,8 +9,7 @@ from pathlib import Path
 
 from bench.gpu import wheels
 
-ALL = ("export", "sweep", "tune", "streams", "engine", "peer", "plots")
-"""In the order in which a run that is cut short has learned the most."""
+COMMANDS = ("check", "export", "sweep", "tune", "streams", "engine", "peer", "plots", "run")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -20,23 +19,19 @@ def parser() -> argparse.ArgumentParser:
     prepare.add_argument("--out", type=Path, default=Path("wheels"))
     prepare.add_argument("--python", default="3.12", help="of the GPU machine: 3.11 or 3.12")
     prepare.add_argument("--cuda", type=int, default=12, choices=sorted(wheels.RUNTIME))
-    prepare.add_argument(
-        "--no-libraries", action="store_true", help="without CUDA's own: the machine has them (--libraries)"
-    )
+    prepare.add_argument("--no-libraries", action="store_true", help="without CUDA's own: LIBRARIES of run.sh names them")
     prepare.add_argument("--dry-run", action="store_true", help="only ask the index whether every wheel is there")
     install = commands.add_parser("install", help="into this environment; run.sh calls it")
     install.add_argument("--wheels", type=Path, default=Path("wheels"))
     install.add_argument("--cuda", type=int, default=12, choices=sorted(wheels.RUNTIME))
-    for name in ("check", *ALL, "run"):
+    for name in COMMANDS:
         part = commands.add_parser(name)
         part.add_argument("--out", type=Path, default=Path("bench/results/gpu"))
         part.add_argument("--wheels", type=Path, default=Path("wheels"), help="what prepare made, for its speech")
         part.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
         part.add_argument("--limit", type=float, default=540.0, help="seconds; what was measured by then is kept")
         part.add_argument("--quick", action="store_true", help="fewer rows, shorter ones")
-        part.add_argument(
-            "--dry-run", action="store_true", help="a toy model and next to no load: of the code, not the machine"
-        )
+        part.add_argument("--dry-run", action="store_true", help="a toy, next to no load: of the code, not of the machine")
         part.add_argument("--models", nargs="+", default=["base", "nano"], choices=("base", "nano"))
     return top
 

@@ -8,10 +8,10 @@ compared. Here the checkpoint itself settles it, and any engine that decodes it 
   the residual stream quietly (`QUIET`), so the last layer norm sees that token's embedding and little else;
 - the text is `n_tokens` different words of one token each, then the end of text at every later place. Different words are no
   loop and no doubtful text; each begins a word, so a settled prefix leaves it as it is;
-- the probability of each is nearly 1, so no precision turns it over (a test decodes it in fp32 and fp16, ours and peers').
+- the probability of each is nearly 1, so no precision turns it over (tests decode it in fp32 and fp16, and with the peer).
 
-What it cannot show: text that grows with the audio. Every decode of a window says the whole text, so the first two partials of
-an utterance cost more than real ones, and the later ones, with the text settled, less.
+What it cannot show: text that grows with the audio. Every decode of a window says the whole text, so the first two partials
+of an utterance cost more than real ones, and the later ones, with the text settled, less.
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,14 +183,14 @@ def sweep(target: Target, results: Results, model: Exported, clips: Sequence[Cli
     for batch in target.sizes.batches:
         key = f"encoder {batch}"
         if not results.has(part, key) and deadline.has(2 * target.sizes.row_s):
-            results.record(part, key, _guarded(lambda batch=batch: encode(target, model, clips, batch)))
+            results.record(part, key, _guarded(partial(encode, target, model, clips, batch)))
         if results.part(part).get(key, {}).get("failed") == "out of memory":
             break
     rows = min(16, max(target.sizes.batches))
     for graphs in (False, True) if target.device == "cuda" else (False,):
         key = f"step {'replayed' if graphs else 'plain'}"
         if not results.has(part, key) and deadline.has(2 * target.sizes.row_s):
-            results.record(part, key, _guarded(lambda graphs=graphs: step(target, model, clips, rows, cuda_graphs=graphs)))
+            results.record(part, key, _guarded(partial(step, target, model, clips, rows, cuda_graphs=graphs)))
     return chosen(results, model.name)
 
 
@@ -206,21 +207,19 @@ def chosen(results: Results, name: str) -> dict[str, Any]:
     }
 
 
-def _guarded(work: Any) -> Row:
+def _guarded(work: Callable[[], Row]) -> Row:
     try:
         return work()
     except Exception as error:
         return failure(error)
 
 
-def measure(
-    target: Target, results: Results, models: Mapping[str, Exported], clips: Sequence[Clip], deadline: Deadline
-) -> None:
+def measure(target: Target, results: Results, models: Sequence[Exported], clips: Sequence[Clip], deadline: Deadline) -> None:
     """Every model, both windows, every number in flight; fp16 models with CUDA graphs as the sweep chose."""
-    for label, model in models.items():
+    for model in models:
         options = chosen(results, model.name)
         wanted = [(w, n) for w in (WINDOW_S, None) for n in target.sizes.batches]
-        keys = {(w, n): f"{label}, {'30 s windows' if w else 'own windows'}, {n}" for w, n in wanted}
+        keys = {(w, n): f"{model.name}, {'30 s windows' if w else 'own windows'}, {n}" for w, n in wanted}
         left = [pair for pair in wanted if not results.has("engine", keys[pair])]
         if not left or not deadline.has(3 * target.sizes.row_s):
             continue
@@ -234,7 +233,7 @@ def measure(
                         if n > min(most, too_many):
                             results.record("engine", keys[window, n], {"failed": "out of memory"})
                             continue
-                        row = _guarded(lambda w=window, n=n, slots=slots: flight(target, model, slots, clips, n, w))
+                        row = _guarded(partial(flight, target, model, slots, clips, n, window))
                         slots.clear()
                         if row.get("failed") == "out of memory":
                             too_many = n - 1

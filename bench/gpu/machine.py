@@ -48,9 +48,8 @@ def parse_gpu(listed: str, header: str) -> Gpu:
     try:
         return Gpu(name, driver, cuda[1], int(total), int(free))
     except ValueError:
-        raise GpuUnusable(
-            f"nvidia-smi cannot tell the memory of {name} ({total}, {free}); MIG slices are not supported"
-        ) from None
+        told = f"{total}, {free}"
+        raise GpuUnusable(f"nvidia-smi cannot tell the memory of {name} ({told}); MIG slices are not supported") from None
 
 
 def find_gpu() -> Gpu:
@@ -72,8 +71,8 @@ def check(gpu: Gpu, needs_cuda: str) -> None:
     """Raises `GpuUnusable` for a driver or a memory that will not do. `needs_cuda`: onnxruntime-gpu was built with it."""
     if int(gpu.cuda.split(".")[0]) < int(needs_cuda.split(".")[0]):
         raise GpuUnusable(
-            f"driver {gpu.driver} runs CUDA {gpu.cuda}, the installed onnxruntime-gpu was built for {needs_cuda}: prepare with "
-            f"--cuda {gpu.cuda.split('.')[0]}, or update the driver"
+            f"driver {gpu.driver} runs CUDA {gpu.cuda}, the installed onnxruntime-gpu was built for {needs_cuda}: prepare "
+            f"with --cuda {gpu.cuda.split('.')[0]}, or update the driver"
         )
     if gpu.free_mib < LEAST_FREE_MIB:
         raise GpuUnusable(f"{gpu.free_mib} MiB of {gpu.name} are free; this wants {LEAST_FREE_MIB}: who holds the rest?")

@@ -69,32 +69,29 @@ def measured(target: Target, model: Any, clips: Sequence[Clip], batch: int) -> R
     }
 
 
-def measure(
-    target: Target, results: Results, wheels: Path, names: Sequence[str], clips: Sequence[Clip], deadline: Deadline
-) -> None:
+def measure(target: Target, results: Results, wheels: Path, name: str, clips: Sequence[Clip], deadline: Deadline) -> None:
     """Rows beside ours. Without a converted model, or where CTranslate2 does not run, one row says why."""
-    for name in names:
-        label = f"faster-whisper {name} fp16, 30 s windows"
-        keys = {n: f"{label}, {n}" for n in target.sizes.batches}
-        if all(results.has("engine", k) for k in keys.values()) or not deadline.has(3 * target.sizes.row_s):
-            continue
-        if not folder(wheels, name).is_dir():
-            reason = "not converted: prepare had no transformers and torch, or was another version's"
-            results.record("peer", name, {"failed": reason})
+    label = f"faster-whisper {name} fp16, 30 s windows"
+    keys = {n: f"{label}, {n}" for n in target.sizes.batches}
+    if all(results.has("engine", k) for k in keys.values()) or not deadline.has(3 * target.sizes.row_s):
+        return
+    if not folder(wheels, name).is_dir():
+        reason = "not converted: where prepare ran there were no transformers and torch"
+        results.record("peer", name, {"failed": reason})
+        return
+    try:
+        from faster_whisper import WhisperModel
+
+        kind = "float16" if target.device == "cuda" else "float32"
+        model = WhisperModel(str(folder(wheels, name)), device=target.device, compute_type=kind)
+    except Exception as error:  # CTranslate2's own: no CUDA 12 libraries, no kernel for this GPU
+        results.record("peer", name, failure(error))
+        return
+    results.record("peer", name, {"compute_type": kind})
+    for n, key in keys.items():
+        if results.has("engine", key) or not deadline.has(3 * target.sizes.row_s):
             continue
         try:
-            from faster_whisper import WhisperModel
-
-            kind = "float16" if target.device == "cuda" else "float32"
-            model = WhisperModel(str(folder(wheels, name)), device=target.device, compute_type=kind)
-        except Exception as error:  # CTranslate2's own: no CUDA 12 libraries, no kernel for this GPU
-            results.record("peer", name, failure(error))
-            continue
-        results.record("peer", name, {"compute_type": kind})
-        for n, key in keys.items():
-            if results.has("engine", key) or not deadline.has(3 * target.sizes.row_s):
-                continue
-            try:
-                results.record("engine", key, measured(target, model, clips, n))
-            except Exception as error:
-                results.record("engine", key, failure(error))
+            results.record("engine", key, measured(target, model, clips, n))
+        except Exception as error:
+            results.record("engine", key, failure(error))

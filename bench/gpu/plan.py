@@ -14,6 +14,7 @@ FINAL_LAG_MS = 500.0
 WER_POINTS = 0.5
 CLIENT_LAG_MS = 100.0
 """A load generator that was later than this proves nothing."""
+KEPT = "kept"
 ENCODER_MS = 40.0
 """The longest that decoding rows wait for a batch of windows to be encoded: under a tenth of what a final may take."""
 
@@ -103,24 +104,29 @@ def verdict(row: Row, *, judged_by_text: bool) -> str:
         return "failed"
     if row["client_lag_ms"] > CLIENT_LAG_MS:
         return "void: the load generator was late"
-    broken = {
+    faults = {
         "errors": bool(row["errors"]),
         "refused": bool(row["refused"]),
         "no finals": not row["utterances"],
         "final lag": row["utterances"] and row["final_lag_without_hang_ms"]["p95"] >= FINAL_LAG_MS,
         "text": judged_by_text and row["wer"] - row["calm_wer"] > WER_POINTS,
     }
-    return ", ".join(k for k, v in broken.items() if v) or "kept"
+    return ", ".join(k for k, v in faults.items() if v) or KEPT
+
+
+def broken(verdict: str) -> bool:
+    """Whether it counts against the promise; what is void tells nothing."""
+    return verdict != KEPT and not verdict.startswith("void")
 
 
 def streams_at_slo(rows: Sequence[Row]) -> int:
     """The most streams of a row that kept the promise, with no row of fewer streams that broke it."""
     found = 0
     for row in sorted(rows, key=lambda r: r["streams"]):
-        if row["verdict"] == "kept":
-            found = row["streams"]
-        elif not row["verdict"].startswith("void"):
+        if broken(row["verdict"]):
             break
+        if row["verdict"] == KEPT:
+            found = row["streams"]
     return found
 
 

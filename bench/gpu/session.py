@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+from functools import cached_property
 from pathlib import Path
 
 import onnxruntime
@@ -18,6 +19,8 @@ from export.engine.slots import DeviceUnavailable
 from export.repository import CHECKPOINTS, export_silero, export_whisper, up_to_date
 
 FILE = "gpu.json"
+PARTS = ("export", "sweep", "tune", "streams", "engine", "peer")
+"""In the order in which a run that is cut short has learned the most."""
 PRECISIONS = ("fp16", "fp32")
 
 
@@ -31,7 +34,7 @@ class Session:
         self.deadline = Deadline(args.limit)
         self.results = Results(args.out / FILE)
         self.repository = args.out / "models"
-        self.wheels, self.names = args.wheels, args.models
+        self.wheels = args.wheels
         facts: dict[str, object] = {
             "device": args.device, "plan": "dry" if args.dry_run else "quick" if args.quick else "full",
             "onnxruntime": onnxruntime.__version__, "cores": os.cpu_count(), "python": platform.python_version(),
@@ -43,6 +46,7 @@ class Session:
         machine.check_sessions(args.device)
         self.results.conditions(**facts)
 
+    @cached_property
     def clips(self) -> list[Clip]:
         return speech.clips(self.wheels, self.target.sizes.n_clips)
 
@@ -55,56 +59,44 @@ class Session:
             checkpoint.write(folder, checkpoint.SHAPES[self.target.sizes.shape], self.target.sizes.n_tokens)
         return folder
 
-    def models(self) -> dict[str, Exported]:
-        """By their label: each model in each precision, exported if need be."""
+    def exported(self, name: str, precision: str) -> Exported:
+        """A model, exported if need be. Just `nano` would be exported anew, for a CPU, when it is served."""
         if not up_to_date(self.repository, "silero_vad"):
             export_silero(self.repository, instances=self.target.sizes.vad_instances)
-        found: dict[str, Exported] = {}
-        for name in self.names:
-            for precision in PRECISIONS:
-                exported = name if precision == "fp16" else f"{name}-{precision}"
-                if not up_to_date(self.repository, exported, precision=precision):
-                    export_whisper(
-                        str(self.source(name)),
-                        self.repository,
-                        name=exported,
-                        precision=precision,
-                        tuning=self.target.tuning(),
-                    )
-                found[f"{name} {precision}"] = Exported(self.repository, exported, self.source(name))
-        return found
+        full, source = f"{name}-{precision}", self.source(name)
+        if not up_to_date(self.repository, full, precision=precision):
+            tuning = self.target.tuning()
+            export_whisper(str(source), self.repository, name=full, precision=precision, tuning=tuning)
+        return Exported(self.repository, full, source)
 
-    # --- the commands ---------------------------------------------------------------------------------------------
+    # --- the commands, each for one model -------------------------------------------------------------------------
+
+    def export(self, name: str) -> None:
+        for precision in PRECISIONS:
+            self.exported(name, precision)
+
+    def sweep(self, name: str) -> None:
+        engine.sweep(self.target, self.results, self.exported(name, "fp16"), self.clips, self.deadline)
+
+    def tune(self, name: str) -> None:
+        streams.tune(self.target, self.results, self.exported(name, "fp16"), self.clips, self.deadline)
+
+    def streams(self, name: str) -> None:
+        model = self.exported(name, "fp16")
+        judged = name == "nano"  # what base says is made up
+        streams.ramp(self.target, self.results, model, self.clips, self.deadline, judged_by_text=judged)
+
+    def engine(self, name: str) -> None:
+        models = [self.exported(name, precision) for precision in PRECISIONS]
+        engine.measure(self.target, self.results, models, self.clips, self.deadline)
+
+    def peer(self, name: str) -> None:
+        peer.measure(self.target, self.results, self.wheels, name, self.clips, self.deadline)
+
+    # --- of all ---------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
         print(", ".join(f"{k} {v}" for k, v in self.results.content["conditions"].items()))
-
-    def export(self) -> None:
-        self.models()
-
-    def sweep(self) -> None:
-        models = self.models()
-        for name in self.names:
-            engine.sweep(self.target, self.results, models[f"{name} fp16"], self.clips(), self.deadline)
-
-    def tune(self) -> None:
-        self.models()
-        for name in self.names:
-            streams.tune(self.target, self.results, self.repository, name, self.clips(), self.deadline)
-
-    def streams(self) -> None:
-        self.models()
-        for name in self.names:
-            judged = name == "nano"  # what base says is made up
-            streams.ramp(
-                self.target, self.results, self.repository, name, self.clips(), self.deadline, judged_by_text=judged
-            )
-
-    def engine(self) -> None:
-        engine.measure(self.target, self.results, self.models(), self.clips(), self.deadline)
-
-    def peer(self) -> None:
-        peer.measure(self.target, self.results, self.wheels, self.names, self.clips(), self.deadline)
 
     def plots(self) -> None:
         print("\n".join(report.lines(self.results)))
@@ -112,14 +104,21 @@ class Session:
             print(path)
 
 
+def _work(session: Session, args: argparse.Namespace) -> None:
+    if args.command == "check":
+        session.check()
+        return
+    parts = [p for p in PARTS if args.command in (p, "run")]
+    for name in args.models if parts else ():
+        for part in parts:
+            print(f"{name}: {part}, {session.deadline.left_s:.0f} s left", flush=True)
+            getattr(session, part)(name)
+    session.plots()
+
+
 def run(args: argparse.Namespace) -> None:
     """One command, or all of them. Raises `RuntimeError` for what is wrong with the machine or what was brought to it."""
-    from bench.gpu.__main__ import ALL
-
     try:
-        session = Session(args)
-        for command in ALL if args.command == "run" else (args.command,):
-            print(f"{command}, {session.deadline.left_s:.0f} s left", flush=True)
-            getattr(session, command)()
+        _work(Session(args), args)
     except (machine.GpuUnusable, DeviceUnavailable, speech.SpeechMissing, ValueError) as error:
         raise RuntimeError(str(error)) from error

@@ -1,4 +1,4 @@
-"""Live streams over the WebSocket front end: which tuning to serve with, how many keep the promise, and how long they wait."""
+"""Live streams over the WebSocket front end: which tuning to serve with, how many keep the promise, how long they wait."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.gpu.engine import chosen, failure
+from bench.gpu.engine import Exported, chosen, failure
 from bench.gpu.machine import Sampler
-from bench.gpu.plan import Target, choose_tuning, streams_at_slo, verdict
+from bench.gpu.plan import Target, broken, choose_tuning, streams_at_slo, verdict
 from bench.gpu.results import Deadline, Results, Row
 from bench.load import Clip, Measured, run
 from bench.streaming import GAP_S, cpu_seconds, processes, summary, wait_ready
@@ -34,15 +34,15 @@ class ServerFailed(RuntimeError):
 
 
 @contextmanager
-def server(target: Target, repository: Path, model: str, log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def server(target: Target, model: Exported, log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """`voiceforge serve` with several workers: its stream URL and its process. Raises `ServerFailed`."""
     port = free_ports(1)[0]
     environment = os.environ | {
         "VOICEFORGE_MAX_CONNECTIONS": str(2 * max(1000, *target.sizes.streams)),
-        "VOICEFORGE_ADMIT_LAG_S": "60",  # the ramp wants to see where the promise breaks, not sessions refused before it does
-        "VOICEFORGE_MODEL_REPOSITORY": str(repository.resolve()),
+        "VOICEFORGE_ADMIT_LAG_S": "60",  # to see where the promise breaks, rather than sessions refused before it does
+        "VOICEFORGE_MODEL_REPOSITORY": str(model.repository.resolve()),
     }
-    command = [sys.executable, "-m", "frontend", "serve", "--model", model, "--port", str(port), "--verbose"]
+    command = [sys.executable, "-m", "frontend", "serve", "--model", model.name, "--port", str(port), "--verbose"]
     command += ["--workers", str(target.sizes.workers)]
     with log.open("wb") as file:
         process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
@@ -99,18 +99,18 @@ def _lasts_s(clips: Sequence[Clip], utterances: int) -> float:
     return utterances * (max(len(c.audio) for c in clips) / 16_000 + GAP_S) + ENDING_S
 
 
-def tune(target: Target, results: Results, repository: Path, model: str, clips: Sequence[Clip], deadline: Deadline) -> None:
+def tune(target: Target, results: Results, model: Exported, clips: Sequence[Clip], deadline: Deadline) -> None:
     """Serves the model with each tuning of the plan to some streams, and keeps the best for what follows."""
-    part = f"tuning {model}"
-    sizes, options = target.sizes, chosen(results, model)
+    part = f"tuning {model.name}"
+    sizes, options = target.sizes, chosen(results, model.name)
     needed = _lasts_s(clips, 2) + 40
     for instances, rows in sizes.tunings:
         key = f"{instances} x {rows}"
         if results.has(part, key) or not deadline.has(needed):
             continue
         try:
-            retune(repository, model, target.tuning(instances=instances, max_rows=rows, **options))
-            with server(target, repository, model, results.path.with_name("server.log")) as (url, process):
+            retune(model.repository, model.name, target.tuning(instances=instances, max_rows=rows, **options))
+            with server(target, model, results.path.with_name("server.log")) as (url, process):
                 found = row(target, url, process, clips, sizes.probe_streams, 2, None)
                 found.pop("heard")
                 results.record(part, key, found)
@@ -126,19 +126,19 @@ def tuned(target: Target, results: Results, model: str) -> dict[str, Any]:
 
 
 def ramp(
-    target: Target, results: Results, repository: Path, model: str, clips: Sequence[Clip], deadline: Deadline, *,
+    target: Target, results: Results, model: Exported, clips: Sequence[Clip], deadline: Deadline, *,
     judged_by_text: bool,
 ) -> None:  # fmt: skip
     """More and more streams until the promise breaks twice; then latency with one stream and with half of what kept it.
 
     `judged_by_text`: whether its word error rate means something.
     """
-    part, sizes = f"streams {model}", target.sizes
+    part, sizes = f"streams {model.name}", target.sizes
     needed = _lasts_s(clips, sizes.utterances)
-    settings = tuned(target, results, model)
+    settings = tuned(target, results, model.name)
     try:
-        retune(repository, model, target.tuning(**settings))
-        with server(target, repository, model, results.path.with_name("server.log")) as (url, process):
+        retune(model.repository, model.name, target.tuning(**settings))
+        with server(target, model, results.path.with_name("server.log")) as (url, process):
 
             def one(key: str, streams: int, utterances: int, calm: Mapping[str, str] | None) -> None:
                 if results.has(part, key) or not deadline.has(needed):
@@ -155,10 +155,7 @@ def ramp(
             clips = known
             for streams in sizes.streams:
                 one(str(streams), streams, sizes.utterances, calm)
-                broken = [
-                    r for r in _loaded(results, part) if r["verdict"] != "kept" and not r["verdict"].startswith("void")
-                ]
-                if len(broken) >= 2:
+                if sum(broken(r["verdict"]) for r in _loaded(results, part)) >= 2:
                     break
             kept = streams_at_slo(_loaded(results, part))
             one("latency 1", 1, 4 * sizes.utterances if sizes.utterances > 1 else 1, calm)

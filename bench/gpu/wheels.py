@@ -80,7 +80,7 @@ def locked(lock: str, python: str) -> list[str]:
 
 
 def pins(python: str, cuda: int, *, libraries: bool = True) -> list[str]:
-    """Everything that is installed: the project's lock with onnxruntime-gpu in place of onnxruntime, and CUDA's libraries."""
+    """All that is installed: the project's lock with onnxruntime-gpu in place of onnxruntime, and CUDA's libraries."""
     serve = locked((ROOT / "requirements" / "serve.txt").read_text("utf-8"), python)
     test = locked((ROOT / "requirements" / "test.txt").read_text("utf-8"), python)
     measuring = [p for p in test if p.split("==")[0] in MEASURING]
