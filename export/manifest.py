@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy
+import onnx
+import onnxruntime
 
 FILE = "manifest.json"
 
@@ -32,7 +35,7 @@ def record(
         "source": source,
         "source_sha256": source_hashes,
         "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {package: version(package) for package in ("onnx", "onnxruntime", "numpy")},
+        "versions": {m.__name__: m.__version__ for m in (onnx, onnxruntime, numpy)},  # by module: onnxruntime-gpu is one too
         **facts,
         "sha256": files,
     }

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.gpu.machine import Sampler
+from bench.gpu.machine import Sampler, placement
 from bench.gpu.plan import Target, choose_cuda_graphs, choose_encoder_batch, out_of_memory
 from bench.gpu.results import Deadline, Results, Row
 from bench.load import Clip
@@ -22,7 +22,7 @@ from export.checkpoint import open_checkpoint
 from export.engine.batch import Ask, Turn
 from export.engine.scheduler import Hypothesis, Job, Scheduler
 from export.engine.scores import Rule
-from export.engine.slots import Place, Slots
+from export.engine.slots import GRAPHS, Place, Slots
 from export.repository import vocabulary
 
 RATE = 16_000
@@ -177,9 +177,24 @@ def _raised(answer: Hypothesis | Exception) -> Hypothesis:
     return answer
 
 
+def placed(target: Target, model: Exported) -> Row:
+    """What of each graph is not on the device, and how much is."""
+    folders = {"encoder": f"whisper_{model.name}_encoder"} | dict.fromkeys(GRAPHS, f"whisper_{model.name}")
+    main = "CUDAExecutionProvider" if target.device == "cuda" else "CPUExecutionProvider"
+    row: Row = {}
+    for graph, folder in folders.items():
+        file = "model.onnx" if graph == "encoder" else f"{graph}.onnx"
+        found = placement(model.repository / folder / "1" / file, target.device)
+        elsewhere = {op: n for provider, operators in found.items() if provider != main for op, n in operators.items()}
+        row[graph] = {"on the device": sum(found.get(main, {}).values()), "elsewhere": elsewhere}
+    return row
+
+
 def sweep(target: Target, results: Results, model: Exported, clips: Sequence[Clip], deadline: Deadline) -> dict[str, Any]:
     """The encoder by batch and the step with and without CUDA graphs; what to serve `model` with."""
     part = f"sweep {model.name}"
+    if not results.has(part, "placement"):
+        results.record(part, "placement", _guarded(partial(placed, target, model)))
     for batch in target.sizes.batches:
         key = f"encoder {batch}"
         if not results.has(part, key) and deadline.has(2 * target.sizes.row_s):
@@ -223,20 +238,18 @@ def measure(target: Target, results: Results, models: Sequence[Exported], clips:
         left = [pair for pair in wanted if not results.has("engine", keys[pair])]
         if not left or not deadline.has(3 * target.sizes.row_s):
             continue
-        most, too_many = max(target.sizes.batches), 1 << 30
+        most = max(target.sizes.batches)
         while most:
             try:
                 with model.loaded(target, max_rows=most, **options) as slots:
                     for window, n in left:
                         if results.has("engine", keys[window, n]) or not deadline.has(3 * target.sizes.row_s):
                             continue
-                        if n > min(most, too_many):
+                        if n > most:
                             results.record("engine", keys[window, n], {"failed": "out of memory"})
                             continue
                         row = _guarded(partial(flight, target, model, slots, clips, n, window))
                         slots.clear()
-                        if row.get("failed") == "out of memory":
-                            too_many = n - 1
                         results.record("engine", keys[window, n], row)
                 break
             except Exception as error:

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import tempfile
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -104,6 +105,17 @@ def check_sessions(device: str) -> None:
         (found,) = run(session, ["y"], {"x": np.zeros((3, 8), np.float16)})
     if not np.allclose(found, 1 / 8, atol=1e-3):
         raise GpuUnusable(f"a softmax of zeros on {device} is {found[0]}: this device computes nonsense")
+
+
+def placement(graph: Path, device: str) -> dict[str, dict[str, int]]:
+    """Operators of a graph by the provider that runs them: what CUDA has no kernel for runs on the CPU, copies included."""
+    from export.engine.slots import Place, open_session
+
+    session = open_session(graph, Place(device), entries={"session.record_ep_graph_assignment_info": "1"})
+    found: dict[str, Counter[str]] = {}
+    for part in session.get_provider_graph_assignment_info():
+        found.setdefault(part.ep_name, Counter()).update(node.op_type for node in part.get_nodes())
+    return {provider: dict(operators.most_common()) for provider, operators in found.items()}
 
 
 def parse_sample(line: str) -> tuple[float, float, float] | None:

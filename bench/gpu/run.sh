@@ -14,7 +14,7 @@ if [ ! -e "$venv/.done" ]; then
   touch "$venv/.done"
 fi
 if [ -n "${LIBRARIES:-}" ]; then
-  found=$(find "$LIBRARIES/nvidia" -maxdepth 3 -type d -name lib 2>/dev/null | paste -sd:)
+  found=$(find "$LIBRARIES/nvidia" -maxdepth 3 -type d -name lib 2>/dev/null | paste -sd: || true)
   [ -n "$found" ] || { echo "there is no nvidia/*/lib in $LIBRARIES" >&2; exit 1; }
   export LD_LIBRARY_PATH="$found${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 fi

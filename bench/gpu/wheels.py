@@ -21,7 +21,7 @@ REPLACED = "onnxruntime"
 """Shares its module with onnxruntime-gpu: one of them may be installed."""
 MEASURING = (
     "contourpy", "cycler", "fonttools", "indic-numtowords", "jiwer", "kiwisolver", "matplotlib", "more-itertools", "pillow",
-    "pyparsing", "python-dateutil", "regex", "whisper-normalizer",
+    "pyparsing", "python-dateutil", "regex", "tzdata", "whisper-normalizer",
 )  # fmt: skip
 """Of the tests' lock: plots and word error rates."""
 RUNTIME: Mapping[int, Sequence[str]] = {

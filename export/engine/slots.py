@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -46,11 +47,17 @@ class Place:
     """Steps are replayed; CUDA only."""
 
 
-def open_session(path: Path, place: Place, *, captured: bool = False) -> ort.InferenceSession:
-    """A session on the place's device. Raises `DeviceUnavailable` rather than run elsewhere, as onnxruntime would."""
+def open_session(
+    path: Path, place: Place, *, captured: bool = False, entries: Mapping[str, str] = MappingProxyType({})
+) -> ort.InferenceSession:
+    """A session on the place's device, with `entries` of its config.
+
+    Raises `DeviceUnavailable` rather than run elsewhere, as onnxruntime would.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = place.threads, 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for key, value in {"session.intra_op.allow_spinning": "0", **entries}.items():
+        options.add_session_config_entry(key, value)
     if place.device == "cpu":
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     if "CUDAExecutionProvider" not in ort.get_available_providers():

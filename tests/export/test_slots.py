@@ -154,7 +154,8 @@ def test_rows_that_nobody_waits_for_give_their_slots_back(nano: Both, spoken):
 
 @pytest.mark.parametrize(
     "name", ["tiny, base, small, medium, large-v2", "distil-large-v3", "untied head", "padded vocabulary",
-             "one decoder layer", "distil with its teacher's alignment heads", "a shorter encoder", "other heads in the decoder"],
+             "one decoder layer", "distil with its teacher's alignment heads", "a shorter encoder",
+             "other heads in the decoder"],
 )  # fmt: skip
 def test_any_kind_of_checkpoint_and_the_language_that_it_finds(name: str, tmp_path: Path):
     made = both(save(VARIANTS[name], tmp_path / "whisper-variant"), tmp_path)
