@@ -255,6 +255,7 @@ def measure(target: Target, results: Results, models: Sequence[Exported], clips:
             except Exception as error:
                 if not out_of_memory(error) or most == 1:
                     for pair in left:
-                        results.record("engine", keys[pair], failure(error))
+                        if not results.has("engine", keys[pair]):
+                            results.record("engine", keys[pair], failure(error))
                     break
                 most //= 2  # the slots themselves do not fit

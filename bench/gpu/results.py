@@ -59,6 +59,11 @@ class Results:
         self._write()
         return row
 
+    def forget(self, part: str, key: str) -> None:
+        """A row that no longer holds; none is fine."""
+        if self.content["parts"].get(part, {}).pop(key, None) is not None:
+            self._write()
+
     def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         half = self.path.with_suffix(".part")

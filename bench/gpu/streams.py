@@ -27,6 +27,10 @@ from frontend.embedded.layout import free_ports
 ENDING_S = 12.0
 """Of a row, beside its audio: starts spread over three seconds, the last finals, the processes of the load."""
 LAST_LINES = 12
+LAST = "latency half"
+"""The row with which a ramp is complete."""
+SERVED_S = 40.0
+"""To start a server and to stop it."""
 
 
 class ServerFailed(RuntimeError):
@@ -103,7 +107,7 @@ def tune(target: Target, results: Results, model: Exported, clips: Sequence[Clip
     """Serves the model with each tuning of the plan to some streams, and keeps the best for what follows."""
     part = f"tuning {model.name}"
     sizes, options = target.sizes, chosen(results, model.name)
-    needed = _lasts_s(clips, 2) + 40
+    needed = _lasts_s(clips, 2) + SERVED_S
     for instances, rows in sizes.tunings:
         key = f"{instances} x {rows}"
         if results.has(part, key) or not deadline.has(needed):
@@ -134,14 +138,16 @@ def ramp(
     `judged_by_text`: whether its word error rate means something.
     """
     part, sizes = f"streams {model.name}", target.sizes
-    needed = _lasts_s(clips, sizes.utterances)
-    settings = tuned(target, results, model.name)
+    if results.has(part, LAST) or not deadline.has(_lasts_s(clips, sizes.utterances) + SERVED_S):
+        return
     try:
+        settings = tuned(target, results, model.name)
         retune(model.repository, model.name, target.tuning(**settings))
         with server(target, model, results.path.with_name("server.log")) as (url, process):
+            results.forget(part, "failed")
 
             def one(key: str, streams: int, utterances: int, calm: Mapping[str, str] | None) -> None:
-                if results.has(part, key) or not deadline.has(needed):
+                if results.has(part, key) or not deadline.has(_lasts_s(clips, utterances)):
                     return
                 found = row(target, url, process, clips, streams, utterances, calm)
                 found["verdict"] = verdict(found, judged_by_text=judged_by_text)
@@ -158,8 +164,8 @@ def ramp(
                 if sum(broken(r["verdict"]) for r in _loaded(results, part)) >= 2:
                     break
             kept = streams_at_slo(_loaded(results, part))
-            one("latency 1", 1, 4 * sizes.utterances if sizes.utterances > 1 else 1, calm)
-            one("latency half", max(1, kept // 2), sizes.utterances, calm)
+            one("latency 1", 1, 2 * sizes.utterances, calm)
+            one(LAST, max(1, kept // 2), sizes.utterances, calm)
     except Exception as error:
         results.record(part, "failed", failure(error))
 

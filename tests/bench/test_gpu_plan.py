@@ -147,6 +147,14 @@ def test_a_killed_run_keeps_its_rows_and_the_next_goes_on(tmp_path: Path):
     assert Results(path).part("engine") == {"a, 1": {"x": 3}, "a, 2": {"x": 2}}
 
 
+def test_a_row_is_forgotten(tmp_path: Path):
+    results = Results(tmp_path / "gpu.json")
+    results.record("streams", "failed", {"failed": "x"})
+    results.forget("streams", "failed")
+    results.forget("streams", "never was")
+    assert Results(results.path).part("streams") == {}
+
+
 def test_rows_of_two_machines_are_not_mixed(tmp_path: Path):
     first = Results(tmp_path / "gpu.json")
     first.conditions(gpu="H100")
