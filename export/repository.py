@@ -121,7 +121,9 @@ def export_whisper(
 
     progress(f"{name}: encoder, {precision}")
     whisper.save(whisper.encoder(checkpoint, dtype), parts[encoder] / "1" / "model.onnx", precision)
-    (parts[encoder] / "config.pbtxt").write_text(triton_config.whisper_encoder(encoder, checkpoint.config["d_model"]))
+    (parts[encoder] / "config.pbtxt").write_text(
+        triton_config.whisper_encoder(encoder, checkpoint.config["d_model"], tuning.encoder_batch)
+    )
 
     progress(f"{name}: decoder, {precision}")
     version = parts[engine] / "1"
@@ -185,11 +187,11 @@ def export_whisper(
 
 
 def retune(repository: Path, name: str, tuning: Tuning) -> None:
-    """Another tuning for a model that is exported already, for the same kind of device. Raises `ValueError` for another."""
+    """Another tuning for a model that was exported for slots. Raises `ValueError` where graphs would have to change."""
     config = repository / f"whisper_{name}" / "config.pbtxt"
     entry = manifest.read(repository)["models"][name]
-    if Tuning(**entry["tuning"]).in_slots != tuning.in_slots:
-        raise ValueError(f"{name} was exported for another kind of device; export it again")
+    if not (Tuning(**entry["tuning"]).in_slots and tuning.in_slots):
+        raise ValueError(f"{name} or its tuning is for another kind of device; export it again")
     text = re.sub(r"count: \d+", f"count: {tuning.instances}", config.read_text("utf-8"))
     for key, value in tuning.parameters().items():
         text = re.sub(rf'(key: "{key}" value: {{ string_value: )"[^"]*"', rf'\1"{value}"', text)

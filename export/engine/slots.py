@@ -150,10 +150,10 @@ class Slots:
         self.dtype = np.float16 if "float16" in shapes["past_k_0"].type else np.float32
         self.n_frames = longest_window // FRAME_SAMPLES
         self._max_rows = max_rows
-        # one more than there are rows, for what a first pass found and nobody wants
         sizes: dict[Any, Any] = {"cache": CACHE, "frames": self.n_frames}
         names = [f"{kind}_{i}" for i in range(layers) for kind in KINDS]
-        # zeros: what is masked is still multiplied, and must be a number
+        # one more than there are rows, for what a first pass found and nobody wants; zeros, because what is masked is
+        # still multiplied, and must be a number
         self.buffers = {
             n: self.value(np.zeros([max_rows + 1, *(sizes.get(d, d) for d in shapes[n].shape[1:])], self.dtype))
             for n in names
@@ -226,11 +226,9 @@ class Slots:
                 seat.place, seat.values = heapq.heappop(self._free), None
                 slots[seat.row] = seat.place
             missing, deaf = CACHE - length, self.n_frames - members[0].frames
-            feeds: dict[str, ort.OrtValue] = {"slots": self.value(slots)}
             pads = {"past": [0] * 6 + [missing, 0], "cross_k": [0] * 7 + [deaf], "cross_v": [0] * 6 + [deaf, 0]}
             binding = self._place.io_binding()
-            for name, value in feeds.items():
-                binding.bind_ortvalue_input(name, value)
+            binding.bind_ortvalue_input("slots", self.value(slots))
             for name, pad in pads.items():
                 binding.bind_cpu_input(f"{name}_pads", np.array(pad, np.int64))
             for name, value in values.items():
