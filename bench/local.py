@@ -20,9 +20,11 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from export import triton_config
+from export.engine.batch import run
 from export.engine.confidence import Calibrator
+from export.engine.growing import Growing, sessions
 from export.engine.scheduler import Hypothesis as Found
-from export.engine.scheduler import Job, Scheduler, run, sessions
+from export.engine.scheduler import Job, Scheduler
 from export.engine.vocabulary import Vocabulary
 from frontend.speech.events import Alternative, Decode, Effect, Emit, Event, Hypothesis, RunAsr, RunVad, Timings, Word
 from frontend.speech.session import SessionCore, SessionSettings
@@ -56,7 +58,8 @@ class LocalEngine:
         )
         graphs = sessions(version, ["CPUExecutionProvider"], 1)
         self.calibrator = Calibrator.load(version)
-        self.scheduler = Scheduler(graphs["cross"], graphs["decoder"], self.vocabulary, calibrator=self.calibrator)
+        growing = Growing(graphs["cross"], graphs["decoder"], self.vocabulary)
+        self.scheduler = Scheduler(growing, self.vocabulary, calibrator=self.calibrator)
         self._encoder = _session(repository / f"whisper_{model}_encoder" / "1" / "model.onnx")
         self._vad = _session(repository / "silero_vad" / "1" / "model.onnx")
         self.n_decodes, self.encoded_s, self.busy_s = 0, 0.0, 0.0

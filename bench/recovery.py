@@ -24,7 +24,7 @@ from websockets.asyncio.client import connect
 
 from bench.load import CHUNK_S, RATE, Pcm
 from bench.speech import clips
-from bench.streaming import RESULTS, ready
+from bench.streaming import RESULTS, wait_ready
 from export.nano.evaluate import word_errors
 from frontend.embedded.layout import free_ports
 
@@ -98,7 +98,7 @@ def main() -> None:
         [sys.executable, "-m", "frontend", "serve", "--model", "nano", "--port", str(port)], env=os.environ
     )
     try:
-        ready(server, port)
+        wait_ready(server, port)
         url = f"ws://127.0.0.1:{port}/ws/v1/transcribe"
         calm = asyncio.run(play(url, audio, None))["text"]
         rows: list[dict[str, Any]] = []
@@ -111,7 +111,7 @@ def main() -> None:
                 fault = f"{part} {'killed' if sign is signal.SIGKILL else 'hangs'}"
                 rows.append({"fault": fault, "to_next_partial_s": found["to_next_partial_s"], "words_that_differ": differ})
                 print(f"{fault:26} {found['to_next_partial_s'] or float('nan'):15.2f} s {differ:19}", flush=True)
-                ready(server, port)
+                wait_ready(server, port)
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(rows, indent=1) + "\n")
     finally:

@@ -77,9 +77,11 @@ def line(row: dict[str, Any]) -> str:
 
 
 def processes(pid: int) -> dict[str, list[psutil.Process]]:
-    """The front end and what Triton is made of."""
+    """The front end, its workers included, and what Triton is made of."""
     front = psutil.Process(pid)
-    return {"front end": [front], "triton": front.children(recursive=True)}
+    below = front.children(recursive=True)
+    triton = [p for p in below if p.name().startswith("triton")]
+    return {"front end": [front, *(p for p in below if p not in triton)], "triton": triton}
 
 
 def cpu_seconds(groups: dict[str, list[psutil.Process]]) -> dict[str, float]:
@@ -123,7 +125,7 @@ def main() -> None:
         [sys.executable, "-m", "frontend", "serve", "--model", "nano", "--port", str(port)], env=environment
     )
     try:
-        ready(server, port)
+        wait_ready(server, port)
         url = f"ws://127.0.0.1:{port}/ws/v1/transcribe"
         memory = idle_memory(url, server.pid, 150)
         rows: list[dict[str, Any]] = []
@@ -152,8 +154,9 @@ def main() -> None:
         server.wait(40)
 
 
-def ready(server: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + 120
+def wait_ready(server: subprocess.Popen[bytes], port: int, timeout_s: float = 120) -> None:
+    """Raises `TimeoutError` when it ended or is not ready in time."""
+    deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and server.poll() is None:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from export.checkpoint import CheckpointError, download
 from export.repository import CHECKPOINTS, export_silero, export_whisper, model_name
+from export.triton_config import Tuning
 
 console = Console(stderr=True)
 DEFAULT_REPOSITORY = Path("model_repository")
@@ -20,6 +21,10 @@ Repository = Annotated[
     typer.Option("--model-repository", help="Where Triton finds its models.", envvar="VOICEFORGE_MODEL_REPOSITORY"),
 ]
 Name = Annotated[str | None, typer.Option(help="Name to serve it under; else the last part of the source.")]
+Tune = Annotated[
+    list[str] | None,
+    typer.Option("--tune", help="For what machine: device=cuda, instances=4, max_rows=64, … As often as you like."),
+]
 Precision = Annotated[str, typer.Option(help="fp32; fp16 for GPUs; int8 for CPUs.")]
 
 
@@ -33,12 +38,12 @@ def _one_name(sources: list[str], name: str | None) -> None:
         raise typer.Exit(2)
 
 
-def _exported(source: str, repository: Path, precision: str, name: str | None) -> str:
+def _exported(source: str, repository: Path, precision: str, name: str | None, tuning: Tuning) -> str:
     if source == "silero_vad":
-        return export_silero(repository, progress=_say)
+        return export_silero(repository, instances=tuning.instances, progress=_say)
     if source == "nano" and not Path(source).exists():
-        return export_whisper(str(CHECKPOINTS), repository, precision=precision, name=name or "nano", progress=_say)
-    return export_whisper(source, repository, precision=precision, name=name, progress=_say)
+        source, name = str(CHECKPOINTS), name or "nano"
+    return export_whisper(source, repository, precision=precision, name=name, tuning=tuning, progress=_say)
 
 
 def export_command(
@@ -46,12 +51,13 @@ def export_command(
     model_repository: Repository = DEFAULT_REPOSITORY,
     precision: Precision = "fp32",
     name: Name = None,
+    tune: Tune = None,
 ) -> None:
     """Write checkpoints as ONNX into the model repository."""
     _one_name(sources, name)
     for source in sources:
         try:
-            done = _exported(source, model_repository, precision, name)
+            done = _exported(source, model_repository, precision, name, Tuning.parse(tune or []))
         except (CheckpointError, ValueError, OSError) as error:
             console.print(Text(str(error), style="bold red"))
             raise typer.Exit(1) from None

@@ -43,12 +43,16 @@ class Graph:
         return name
 
     def output(self, value: str, name: str, shape: Shape, element: int | None = None) -> None:
-        self._nodes.append(helper.make_node("Identity", [value], [name]))
+        if value != name:
+            self._nodes.append(helper.make_node("Identity", [value], [name]))
         self._outputs.append(helper.make_tensor_value_info(name, element or self.float_type, list(shape)))
 
-    def op(self, kind: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
-        """Adds a node; returns its output's name, or a tuple of names for several outputs."""
-        names = [f"{kind.lower()}_{self._count}" + (f"_{i}" if i else "") for i in range(outputs)]
+    def op(self, kind: str, *inputs: str, outputs: int = 1, named: str = "", **attributes: Any) -> Any:
+        """Adds a node; returns its output's name, or a tuple of names for several outputs.
+
+        `named` is the name of an output that shall be one of the graph's without a copy.
+        """
+        names = [named or f"{kind.lower()}_{self._count}" + (f"_{i}" if i else "") for i in range(outputs)]
         self._count += 1
         self._nodes.append(helper.make_node(kind, list(inputs), names, **attributes))
         return names[0] if outputs == 1 else tuple(names)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy
+import onnx
+import onnxruntime
 
 FILE = "manifest.json"
 
@@ -32,10 +35,22 @@ def record(
         "source": source,
         "source_sha256": source_hashes,
         "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {package: version(package) for package in ("onnx", "onnxruntime", "numpy")},
+        "versions": {m.__name__: m.__version__ for m in (onnx, onnxruntime, numpy)},  # by module: onnxruntime-gpu is one too
         **facts,
         "sha256": files,
     }
+    _write(repository, content)
+
+
+def amend(repository: Path, name: str, files: list[str], **facts: Any) -> None:
+    """Other facts about a model, and hashes of the files that were changed for them."""
+    content = read(repository)
+    content["models"][name] |= facts
+    content["models"][name]["sha256"] |= {f: sha256(repository / f) for f in files}
+    _write(repository, content)
+
+
+def _write(repository: Path, content: dict[str, Any]) -> None:
     part = repository / f".{FILE}"
     part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     part.replace(repository / FILE)

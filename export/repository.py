@@ -8,13 +8,15 @@ import logging
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import export
-from export import manifest, silero, triton_config, whisper
+from export import manifest, silero, slots, triton_config, whisper
 from export.checkpoint import FRAMES_PER_SECOND, POLICY, Checkpoint, CheckpointError, open_checkpoint
 from export.engine import confidence
 from export.engine.vocabulary import Vocabulary
+from export.triton_config import FOR_A_CPU, Tuning
 
 log = logging.getLogger(__name__)
 Progress = Callable[[str], None]
@@ -22,7 +24,10 @@ Progress = Callable[[str], None]
 CHECKPOINTS = Path(export.__file__).parent / "nano" / "checkpoint"
 """The checkpoint in the box."""
 
-ENGINE_FILES = ("__init__.py", "alignment.py", "confidence.py", "scheduler.py", "scores.py", "vocabulary.py", "windows.py")
+ENGINE_FILES = (
+    "__init__.py", "alignment.py", "batch.py", "confidence.py", "growing.py", "scheduler.py", "scores.py", "slots.py",
+    "vocabulary.py", "windows.py",
+)  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
 """It goes into folder names, Triton's config and URLs."""
 ENCODER_SUFFIX = "_encoder"
@@ -86,16 +91,19 @@ def vocabulary(checkpoint: Checkpoint) -> Vocabulary:
 
 def export_whisper(
     source: str, repository: Path, *, precision: str = "fp32", name: str | None = None, idle_s: int | None = None,
-    max_rows: int = 32, origin: str | None = None, progress: Progress = _quiet,
+    tuning: Tuning = FOR_A_CPU, origin: str | None = None, progress: Progress = _quiet,
 ) -> str:  # fmt: skip
     """Exports a checkpoint as `whisper_<name>` and `whisper_<name>_encoder`; returns `name`.
 
-    `precision`: fp32, fp16 (for GPUs) or int8 (dynamic, for CPUs). `origin` is what the manifest names as the source, if
-    `source` is only a cache's folder. A model appears in the repository whole or not at all.
+    `precision`: fp32, fp16 (for GPUs) or int8 (dynamic, for CPUs). `tuning`: for what machine.
+    `origin` is what the manifest names as the source, if `source` is only a cache's folder. A model appears in the
+    repository whole or not at all.
     Raises `CheckpointError` for what is no Whisper checkpoint, `ValueError` for an unknown precision.
     """
     if precision not in whisper.PRECISIONS:
         raise ValueError(f"precision {precision!r} is not one of {', '.join(whisper.PRECISIONS)}")
+    if tuning.in_slots and precision == "int8":
+        raise ValueError("int8 is for CPUs; a GPU takes fp16 or fp32")
     checkpoint = open_checkpoint(source)
     name = name or model_name(checkpoint.source)
     if not NAME.fullmatch(name) or name.endswith(ENCODER_SUFFIX):
@@ -113,12 +121,20 @@ def export_whisper(
 
     progress(f"{name}: encoder, {precision}")
     whisper.save(whisper.encoder(checkpoint, dtype), parts[encoder] / "1" / "model.onnx", precision)
-    (parts[encoder] / "config.pbtxt").write_text(triton_config.whisper_encoder(encoder, checkpoint.config["d_model"]))
+    (parts[encoder] / "config.pbtxt").write_text(
+        triton_config.whisper_encoder(encoder, checkpoint.config["d_model"], tuning.encoder_batch)
+    )
 
     progress(f"{name}: decoder, {precision}")
     version = parts[engine] / "1"
     whisper.save(whisper.cross(checkpoint, dtype), version / "cross.onnx", precision)
-    whisper.save(whisper.decoder(checkpoint, dtype), version / "decoder.onnx", precision)
+    if tuning.in_slots:
+        rules = tokens.rules(len(checkpoint.tensor("decoder.embed_tokens.weight")))
+        slots.prefill(checkpoint, rules, dtype).save(version / "prefill.onnx")
+        slots.step(checkpoint, rules, dtype).save(version / "step.onnx")
+        slots.place(checkpoint, dtype).save(version / "place.onnx")
+    else:
+        whisper.save(whisper.decoder(checkpoint, dtype), version / "decoder.onnx", precision)
     (version / "tokenizer.json").write_text(checkpoint.tokenizer_json, "utf-8")
     if (calibration := checkpoint.folder / confidence.FILE).exists():
         shutil.copyfile(calibration, version / confidence.FILE)
@@ -137,22 +153,26 @@ def export_whisper(
         "tasks": ",".join(tokens.tasks),
         "windows_s": ",".join(f"{s:g}" for s in windows),
     }
-    parameters = described | {
-        "encoder": encoder,
-        "encoder_batch": triton_config.ENCODER_BATCH,
-        "padding_s": f"{policy.get('padding_s', 0):g}",
-        "temperatures": ",".join(map(str, policy.get("temperatures", TEMPERATURES))),
-        "context": "true" if policy.get("context", True) else "false",
-        "max_rows": max_rows,
-        "decode_threads": 1,
-    }
-    (parts[engine] / "config.pbtxt").write_text(triton_config.whisper(engine, parameters, idle_s=idle))
+    parameters: dict[str, str | int] = (
+        described
+        | {
+            "encoder": encoder,
+            "padding_s": f"{policy.get('padding_s', 0):g}",
+            "temperatures": ",".join(map(str, policy.get("temperatures", TEMPERATURES))),
+            "context": "true" if policy.get("context", True) else "false",
+            "decode_threads": 1,
+        }
+        | tuning.parameters()
+    )
+    config = triton_config.whisper(engine, parameters, idle_s=idle, instances=tuning.instances)
+    (parts[engine] / "config.pbtxt").write_text(config)
 
     for target, part in parts.items():
         shutil.rmtree(repository / target, ignore_errors=True)
         part.rename(repository / target)
     facts = {
         "precision": precision,
+        "tuning": asdict(tuning),
         "windows_s": windows,
         "multilingual": checkpoint.multilingual,
         "languages": tokens.languages,
@@ -166,13 +186,27 @@ def export_whisper(
     return name
 
 
-def export_silero(repository: Path, *, idle_s: int | None = None, progress: Progress = _quiet) -> str:
+def retune(repository: Path, name: str, tuning: Tuning) -> None:
+    """Another tuning for a model that was exported for slots. Raises `ValueError` where graphs would have to change."""
+    config = repository / f"whisper_{name}" / "config.pbtxt"
+    entry = manifest.read(repository)["models"][name]
+    if not (Tuning(**entry["tuning"]).in_slots and tuning.in_slots):
+        raise ValueError(f"{name} or its tuning is for another kind of device; export it again")
+    text = re.sub(r"count: \d+", f"count: {tuning.instances}", config.read_text("utf-8"))
+    for key, value in tuning.parameters().items():
+        text = re.sub(rf'(key: "{key}" value: {{ string_value: )"[^"]*"', rf'\1"{value}"', text)
+    config.write_text(text, "utf-8")
+    manifest.amend(repository, name, [str(config.relative_to(repository))], tuning=asdict(tuning))
+
+
+def export_silero(repository: Path, *, idle_s: int | None = None, instances: int = 1, progress: Progress = _quiet) -> str:
     """Exports Silero VAD from the installed `faster-whisper` as `silero_vad`."""
     source = silero.asset()
     folder = repository / "silero_vad"
     progress("silero_vad")
     silero.graph(source).save(folder / "1" / "model.onnx")
-    (folder / "config.pbtxt").write_text(triton_config.silero_vad(idle_s=idle_s or triton_config.ENGINE_IDLE_S))
+    config = triton_config.silero_vad(idle_s=idle_s or triton_config.ENGINE_IDLE_S, instances=instances)
+    (folder / "config.pbtxt").write_text(config)
     manifest.record(
         repository,
         "silero_vad",

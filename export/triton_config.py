@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from export.silero import STATES
 
@@ -29,11 +30,12 @@ def _tensor(kind: str, t: Tensor) -> str:
 
 
 def _model(
-    name: str, backend: str, max_batch: int, inputs: Sequence[Tensor], outputs: Sequence[Tensor], *blocks: str
-) -> str:
+    name: str, backend: str, max_batch: int, inputs: Sequence[Tensor], outputs: Sequence[Tensor], *blocks: str,
+    instances: int = 1,
+) -> str:  # fmt: skip
     head = [f'name: "{name}"', f'backend: "{backend}"', f"max_batch_size: {max_batch}"]
     tensors = [_tensor("input", t) for t in inputs] + [_tensor("output", t) for t in outputs]
-    return "\n".join([*head, *tensors, *blocks, "instance_group [ { count: 1 } ]"]) + "\n"
+    return "\n".join([*head, *tensors, *blocks, f"instance_group [ {{ count: {instances} }} ]"]) + "\n"
 
 
 def _parameters(values: Mapping[str, str | int]) -> str:
@@ -45,7 +47,7 @@ def _parameters(values: Mapping[str, str | int]) -> str:
 _ORT_THREADS = {"intra_op_thread_count": 1, "inter_op_thread_count": 1}
 
 
-def silero_vad(max_sequences: int = 1024, idle_s: int = ENGINE_IDLE_S, name: str = "silero_vad") -> str:
+def silero_vad(max_sequences: int = 1024, idle_s: int = ENGINE_IDLE_S, name: str = "silero_vad", instances: int = 1) -> str:
     states = ",\n".join(
         f'    {{\n      input_name: "state_{n}"\n      output_name: "next_{n}"\n'
         f"      data_type: TYPE_FP32\n      dims: [ {size} ]\n"
@@ -61,10 +63,66 @@ def silero_vad(max_sequences: int = 1024, idle_s: int = ENGINE_IDLE_S, name: str
         f"sequence_batching {{\n  max_sequence_idle_microseconds: {idle_s * 1_000_000}\n"
         f"  oldest {{ max_candidate_sequences: {max_sequences} }}\n  state [\n{states}\n  ]\n}}",
         _parameters(_ORT_THREADS),
+        instances=instances,
     )
 
 
 ENCODER_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How the engine runs a model. Raises `ValueError` for what it does not know."""
+
+    device: str = "cpu"
+    """`cuda`: encoder and decoder in the engine's own process, everything in slots on the GPU."""
+    slots: bool = False
+    """So on a CPU too: for tests, it computes more than needed there."""
+    max_rows: int = 32
+    """Streams that are decoded together, in each instance."""
+    encoder_batch: int = ENCODER_BATCH
+    instances: int = 1
+    """Processes. What is between two steps is Python and takes one core of each; on a GPU that is what bounds them."""
+    cuda_graphs: bool = False
+
+    def __post_init__(self) -> None:
+        if self.device not in ("cpu", "cuda"):
+            raise ValueError(f"device {self.device!r} is not cpu or cuda")
+        if wrong := [n for n in ("max_rows", "encoder_batch", "instances") if getattr(self, n) < 1]:
+            raise ValueError(f"{', '.join(wrong)} must be at least 1")
+
+    @property
+    def in_slots(self) -> bool:
+        return self.slots or self.device == "cuda"
+
+    def parameters(self) -> dict[str, str | int]:
+        """What the engine reads of it in the model's config."""
+        return {
+            "device": self.device,
+            "slots": "true" if self.in_slots else "false",
+            "cuda_graphs": "true" if self.cuda_graphs else "false",
+            "encoder_batch": self.encoder_batch,
+            "max_rows": self.max_rows,
+        }
+
+    @classmethod
+    def parse(cls, pairs: Sequence[str]) -> Tuning:
+        """Of `key=value`s."""
+        kinds = {f.name: type(f.default) for f in fields(cls)}
+        found: dict[str, Any] = {}
+        for pair in pairs:
+            name, _, value = pair.partition("=")
+            if name not in kinds:
+                raise ValueError(f"{pair!r}: what can be tuned is {', '.join(kinds)}, as name=value")
+            try:
+                found[name] = {"true": True, "false": False}[value] if kinds[name] is bool else kinds[name](value)
+            except (KeyError, ValueError):
+                takes = "true or false" if kinds[name] is bool else "a number"
+                raise ValueError(f"{pair!r}: {name} takes {takes}") from None
+        return cls(**found)
+
+
+FOR_A_CPU = Tuning()
 
 
 def whisper_encoder(name: str, d_model: int, max_batch: int = ENCODER_BATCH) -> str:
@@ -79,7 +137,10 @@ def whisper_encoder(name: str, d_model: int, max_batch: int = ENCODER_BATCH) -> 
     )
 
 
-def whisper(name: str, parameters: Mapping[str, str | int], max_sequences: int = 1024, idle_s: int = ENGINE_IDLE_S) -> str:
+def whisper(
+    name: str, parameters: Mapping[str, str | int], max_sequences: int = 1024, idle_s: int = ENGINE_IDLE_S,
+    instances: int = 1,
+) -> str:  # fmt: skip
     """The decode engine: a Python model behind the sequence batcher; see `export/engine/model.py` for the tensors."""
     return _model(
         name,
@@ -113,4 +174,5 @@ def whisper(name: str, parameters: Mapping[str, str | int], max_sequences: int =
         f"sequence_batching {{\n  max_sequence_idle_microseconds: {idle_s * 1_000_000}\n"
         f"  oldest {{ max_candidate_sequences: {max_sequences} }}\n}}",
         _parameters(parameters),
+        instances=instances,
     )

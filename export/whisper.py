@@ -11,7 +11,7 @@ no effect.
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -156,6 +156,65 @@ def cross(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
     return g
 
 
+class Decoder:
+    """The decoder's parts, for the graphs that arrange them: one that grows its cache, those that keep it in slots."""
+
+    def __init__(self, g: Graph, checkpoint: Checkpoint) -> None:
+        """Raises `CheckpointError` for a decoder whose context is too short for the engine."""
+        config = checkpoint.config
+        self.g, self._c = g, checkpoint
+        self.d_model, self.heads = config["d_model"], config["decoder_attention_heads"]
+        self.layers = _Layers(checkpoint, g, self.heads)
+        self.width, self.n_layers = self.layers.width, checkpoint.layers[1]
+        embedding, places = (checkpoint.tensor(f"decoder.embed_{n}.weight") for n in ("tokens", "positions"))
+        if len(places) < POSITIONS:
+            found = f"its decoder takes {len(places)} tokens"
+            raise CheckpointError(f"{checkpoint.source}: {found}; the engine needs {POSITIONS}")
+        self.vocabulary, self.n_aligned = len(embedding), len(checkpoint.alignment_heads)
+        self._table, self._places = g.weight("embed_tokens", embedding), g.weight("embed_positions", places)
+        self._aligned: list[str] = []
+
+    def embedded(self, tokens: str, positions: str) -> str:
+        return self.g.op("Add", self.g.op("Gather", self._table, tokens), self.g.op("Gather", self._places, positions))
+
+    def self_attention(self, i: int, x: str, cached: Callable[[int, str, str], tuple[str, str]], mask: str) -> str:
+        """`cached` puts a layer's new keys and values (B, H, n, Dh) to the old ones."""
+        g, layers, name = self.g, self.layers, f"decoder.layers.{i}"
+        y = layers.norm(x, f"{name}.self_attn_layer_norm")
+        keys, values = (layers.split(layers.linear(y, f"{name}.self_attn.{kv}_proj")) for kv in "kv")
+        keys, values = cached(i, keys, values)
+        scores = g.op("MatMul", layers.queries(y, f"{name}.self_attn"), g.op("Transpose", keys, perm=[0, 1, 3, 2]))
+        y = g.op("MatMul", g.op("Softmax", g.op("Add", scores, mask), axis=-1), values)
+        return g.op("Add", x, layers.linear(layers.merge(y), f"{name}.self_attn.out_proj"))
+
+    def cross_inputs(self, i: int) -> tuple[str, str]:
+        keys = self.g.input(f"cross_k_{i}", ["batch", self.heads, self.width, "frames"])
+        return keys, self.g.input(f"cross_v_{i}", ["batch", self.heads, "frames", self.width])
+
+    def cross_attention(self, i: int, x: str, keys: str, values: str, mask: str | None) -> str:
+        """And the layer's feed-forward block."""
+        g, layers, name = self.g, self.layers, f"decoder.layers.{i}"
+        y = layers.norm(x, f"{name}.encoder_attn_layer_norm")
+        scores = g.op("MatMul", layers.queries(y, f"{name}.encoder_attn"), keys)
+        weights = g.op("Softmax", g.op("Add", scores, mask) if mask else scores, axis=-1)
+        picked = [head for layer, head in self._c.alignment_heads if layer == i]
+        if picked:
+            whole = picked == list(range(self.heads))
+            self._aligned.append(weights if whole else g.op("Gather", weights, g.const(picked), axis=1))
+        x = g.op("Add", x, layers.linear(layers.merge(g.op("MatMul", weights, values)), f"{name}.encoder_attn.out_proj"))
+        return layers.feed_forward(x, name)
+
+    def attention(self) -> str:
+        """Of the alignment heads, (B, A, n, T)."""
+        return self._aligned[0] if len(self._aligned) == 1 else self.g.op("Concat", *self._aligned, axis=1)
+
+    def projected(self, x: str) -> str:
+        """Logits of rows (m, d_model)."""
+        c = self._c
+        head = self._table if c.tied else self.g.weight("proj_out", c.tensor("proj_out.weight"))
+        return self.g.op("Gemm", x, head, transB=1)
+
+
 def decoder(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
     """n new tokens after S cached ones.
 
@@ -164,55 +223,33 @@ def decoder(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
     Outputs: `logits` float32 (B, n, vocab); `attention` float32 (B, A, n, T), the A alignment heads; per layer
     `present_k_i`, `present_v_i` (B, H, S + n, Dh).
     """
-    config = checkpoint.config
-    heads = config["decoder_attention_heads"]
-    g = Graph("whisper_decoder", dtype)
-    layers = _Layers(checkpoint, g, heads)
-    width = layers.width
+    d = Decoder(Graph("whisper_decoder", dtype), checkpoint)
+    g = d.g
     tokens, positions = (g.input(n, ["batch", "n"], INT64) for n in ("tokens", "positions"))
     self_mask = g.input("self_mask", ["batch", 1, "n", "total"])
     cross_mask = g.input("cross_mask", ["batch", 1, 1, "frames"])
-    embedding, places = checkpoint.tensor("decoder.embed_tokens.weight"), checkpoint.tensor("decoder.embed_positions.weight")
-    if len(places) < POSITIONS:
-        raise CheckpointError(f"{checkpoint.source}: its decoder takes {len(places)} tokens; the engine needs {POSITIONS}")
-    table = g.weight("embed_tokens", embedding)
-    x = g.op("Add", g.op("Gather", table, tokens), g.op("Gather", g.weight("embed_positions", places), positions))
-    aligned: list[str] = []
+    x = d.embedded(tokens, positions)
     presents: list[tuple[str, str]] = []
-    for i in range(checkpoint.layers[1]):
-        name = f"decoder.layers.{i}"
-        past_k, past_v = (g.input(f"past_{kv}_{i}", ["batch", heads, "past", width]) for kv in "kv")
-        y = layers.norm(x, f"{name}.self_attn_layer_norm")
-        keys = g.op("Concat", past_k, layers.split(layers.linear(y, f"{name}.self_attn.k_proj")), axis=2)
-        values = g.op("Concat", past_v, layers.split(layers.linear(y, f"{name}.self_attn.v_proj")), axis=2)
-        presents.append((keys, values))
-        scores = g.op("MatMul", layers.queries(y, f"{name}.self_attn"), g.op("Transpose", keys, perm=[0, 1, 3, 2]))
-        y = g.op("MatMul", g.op("Softmax", g.op("Add", scores, self_mask), axis=-1), values)
-        x = g.op("Add", x, layers.linear(layers.merge(y), f"{name}.self_attn.out_proj"))
 
-        cross_k = g.input(f"cross_k_{i}", ["batch", heads, width, "frames"])
-        cross_v = g.input(f"cross_v_{i}", ["batch", heads, "frames", width])
-        y = layers.norm(x, f"{name}.encoder_attn_layer_norm")
-        scores = g.op("Add", g.op("MatMul", layers.queries(y, f"{name}.encoder_attn"), cross_k), cross_mask)
-        weights = g.op("Softmax", scores, axis=-1)
-        picked = [head for layer, head in checkpoint.alignment_heads if layer == i]
-        if picked:
-            aligned.append(weights if picked == list(range(heads)) else g.op("Gather", weights, g.const(picked), axis=1))
-        x = g.op("Add", x, layers.linear(layers.merge(g.op("MatMul", weights, cross_v)), f"{name}.encoder_attn.out_proj"))
-        x = layers.feed_forward(x, name)
-    x = layers.norm(x, "decoder.layer_norm")
-    head = table if checkpoint.tied else g.weight("proj_out", checkpoint.tensor("proj_out.weight"))
-    logits = g.op("Gemm", g.reshape(x, [-1, config["d_model"]]), head, transB=1)
+    def grown(i: int, keys: str, values: str) -> tuple[str, str]:
+        past_k, past_v = (g.input(f"past_{kv}_{i}", ["batch", d.heads, "past", d.width]) for kv in "kv")
+        presents.append((g.op("Concat", past_k, keys, axis=2), g.op("Concat", past_v, values, axis=2)))
+        return presents[-1]
+
+    for i in range(d.n_layers):
+        x = d.self_attention(i, x, grown, self_mask)
+        x = d.cross_attention(i, x, *d.cross_inputs(i), cross_mask)
+    x = d.layers.norm(x, "decoder.layer_norm")
+    logits = d.projected(g.reshape(x, [-1, d.d_model]))
     shape = g.op("Concat", g.op("Shape", tokens), g.const([-1]), axis=0)
-    logits = g.op("Reshape", logits, shape)
-    attention = aligned[0] if len(aligned) == 1 else g.op("Concat", *aligned, axis=1)
+    logits, attention = g.op("Reshape", logits, shape), d.attention()
     if dtype != "float32":
         logits, attention = (g.op("Cast", v, to=FLOAT) for v in (logits, attention))
-    g.output(logits, "logits", ["batch", "n", len(embedding)], FLOAT)
-    g.output(attention, "attention", ["batch", len(checkpoint.alignment_heads), "n", "frames"], FLOAT)
+    g.output(logits, "logits", ["batch", "n", d.vocabulary], FLOAT)
+    g.output(attention, "attention", ["batch", d.n_aligned, "n", "frames"], FLOAT)
     for i, (keys, values) in enumerate(presents):
-        g.output(keys, f"present_k_{i}", ["batch", heads, "total", width])
-        g.output(values, f"present_v_{i}", ["batch", heads, "total", width])
+        g.output(keys, f"present_k_{i}", ["batch", d.heads, "total", d.width])
+        g.output(values, f"present_v_{i}", ["batch", d.heads, "total", d.width])
     return g
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from export import manifest
 from export.checkpoint import download
 from export.repository import CHECKPOINTS, export_silero, export_whisper, model_name, up_to_date
+from export.triton_config import Tuning
 from frontend.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,16 @@ def _exported(source: str, settings: Settings, progress: Callable[[str], None]) 
         precision = asked or entry["precision"]
         if not up_to_date(repository, source, precision=precision):
             origin = entry["path"] if Path(entry.get("path", "")).is_dir() else entry["source"]
-            export_whisper(origin, repository, name=source, precision=precision, origin=entry["source"], progress=progress)
+            tuning = Tuning(**entry.get("tuning", {}))
+            export_whisper(
+                origin,
+                repository,
+                name=source,
+                precision=precision,
+                tuning=tuning,
+                origin=entry["source"],
+                progress=progress,
+            )
         return source
     precision = asked or "int8"
     if not up_to_date(repository, name, precision=precision, folder=folder):

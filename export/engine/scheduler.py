@@ -1,9 +1,7 @@
 """Continuous batching of Whisper's greedy decode: rows of many streams step together, join and leave at any step.
 
-One thread owns the ONNX sessions. A job is prefilled alone or with jobs of the same shape (prompt and committed tokens
-in one pass), then its row joins the running batch. Rows are aligned to the right: shorter caches are padded on the left
-and masked, so every row appends at the same place. Finished rows stay as dead weight until the batch is repacked, which
-happens when rows join or half of them are dead.
+One thread owns the graphs. A job is prefilled alone or with jobs of the same shape (prompt and committed tokens in one
+pass), then its row joins the running batch, where `growing.py` or `slots.py` compute.
 """
 
 from __future__ import annotations
@@ -16,21 +14,16 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
-import onnxruntime as ort
 
 from .alignment import FRAME_SAMPLES, token_starts
+from .batch import Array, Ask, Batch, Float, Seat, Turn
 from .confidence import Calibrator, WordFeatures
-from .scores import MAX_COMPRESSION, compression, doubtful, draw, entropy, log_softmax, repeats
+from .scores import MAX_COMPRESSION, Ranking, Rule, compression, doubtful, repeats
 from .vocabulary import AUTO, UNSPACED, Vocabulary
 
 log = logging.getLogger(__name__)
-Float = npt.NDArray[np.float32]
-Array = npt.NDArray[Any]
 
 TOKENS_PER_SECOND = 12
 """Nobody speaks faster than this in tokens of any Whisper vocabulary; it bounds a decode that has gone astray."""
@@ -66,18 +59,21 @@ class Hypothesis:
     language_probability: float = 1.0
     temperature: float = 0.0
     queue_ms: float = 0.0
+    encode_ms: float = 0.0
+    """Where the batch encodes."""
     decode_ms: float = 0.0
 
 
 @dataclass
 class Job:
-    """One window to decode. `hidden` float32 (T, d); `prefix` are committed tokens, forced before the decode goes on.
+    """One window to decode. `prefix` are committed tokens, forced before the decode goes on.
 
     A prompt of language `AUTO` has a place for the language, which is found first. `temperatures`: where the text at one
     is doubtful, it is decoded again at the next.
     """
 
-    hidden: Float
+    window: Array
+    """What the batch takes: hidden states, float32 (T, d), or PCM, int16 (n,)."""
     n_samples: int
     prompt: list[int]
     prefix: list[int]
@@ -99,7 +95,7 @@ class Job:
 @dataclass
 class _Row:
     job: Job
-    cross: list[Array]
+    seat: Seat
     tokens: list[int]
     logprobs: list[float]
     no_speech: float
@@ -107,12 +103,19 @@ class _Row:
     entropies: list[float]
     limit: int
     admitted: float
+    encode_ms: float
     rivals: list[list[tuple[int, float]]] = field(default_factory=list[list[tuple[int, float]]])
     """For each token, when alternatives are wanted: the other likely tokens and their log-probabilities."""
-    length: int = 0  # cached positions
-    past: list[Array] = field(default_factory=list)  # (H, length, Dh) each, while outside the batch
     alive: bool = True
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+
+def _rule(job: Job, tokens: Sequence[int]) -> Rule:
+    """By which the token after these is chosen."""
+    settled = bool(job.prefix) and len(tokens) == len(job.prefix)  # its last word is to stay as it is
+    if settled and not job.only_word and job.language not in UNSPACED:
+        return Rule.NEW_WORD
+    return Rule.TEXT if tokens else Rule.FIRST
 
 
 def _deliver(job: Job, answer: Hypothesis | Exception) -> None:
@@ -123,42 +126,17 @@ def _deliver(job: Job, answer: Hypothesis | Exception) -> None:
         log.exception("an answer could not be delivered")
 
 
-def sessions(folder: Path, providers: Sequence[str], threads: int) -> dict[str, ort.InferenceSession]:
-    """`cross.onnx` and `decoder.onnx` of a model version folder."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return {
-        n: ort.InferenceSession(str(folder / f"{n}.onnx"), options, providers=list(providers)) for n in ("cross", "decoder")
-    }
-
-
-def run(session: ort.InferenceSession, outputs: Sequence[str], feeds: dict[str, Array]) -> list[Array]:
-    """The session's outputs; onnxruntime's own type also admits sparse tensors and sequences."""
-    return cast("list[Array]", session.run(outputs, feeds))
-
-
 class Scheduler:
     """Owns the decode thread; `submit` may be called from any thread."""
 
     def __init__(
-        self, cross: ort.InferenceSession, decoder: ort.InferenceSession, vocabulary: Vocabulary, max_rows: int = 32,
-        calibrator: Calibrator | None = None,
-    ) -> None:  # fmt: skip
-        self._cross, self._decoder, self._vocabulary, self._max_rows = cross, decoder, vocabulary, max_rows
+        self, batch: Batch, vocabulary: Vocabulary, max_rows: int = 32, calibrator: Calibrator | None = None
+    ) -> None:
+        self.batch, self._vocabulary, self._max_rows = batch, vocabulary, max_rows
         self._calibrator = calibrator or Calibrator()
-        shapes = {i.name: i for i in decoder.get_inputs()}
-        self._n_layers = sum(name.startswith("past_k_") for name in shapes)
-        self._heads, self._width = shapes["past_k_0"].shape[1], shapes["past_k_0"].shape[3]
-        self._dtype = np.float16 if "float16" in shapes["past_k_0"].type else np.float32
-        self._kv = [f"{kv}_{i}" for i in range(self._n_layers) for kv in "kv"]
-        self._outputs = ["logits", "attention", *(f"present_{n}" for n in self._kv)]
         self._waiting: queue.PriorityQueue[tuple[int, int, Job | None]] = queue.PriorityQueue()
         self._order = itertools.count()
         self._rows: list[_Row] = []
-        self._feeds: dict[str, ort.OrtValue] = {}
-        self._pads: npt.NDArray[np.int64] = np.zeros(0, np.int64)
-        self._past_length = 0
         self.n_steps = self.n_rows_stepped = 0
         self._thread = threading.Thread(target=self._run, name="whisper-decode", daemon=True)
         self._thread.start()
@@ -169,7 +147,7 @@ class Scheduler:
 
     @property
     def n_active(self) -> int:
-        return sum(r.alive for r in self._rows)
+        return len(self._rows)
 
     @property
     def n_waiting(self) -> int:
@@ -199,13 +177,14 @@ class Scheduler:
                 failed = [r.job for r in self._rows if r.alive] + [
                     j for j in jobs if all(r.job is not j for r in self._rows)
                 ]
-                self._rows, self._feeds = [], {}
+                self._rows = []
+                self.batch.clear()
                 for job in failed:
                     _deliver(job, error)
 
     def _take(self, block: bool) -> list[Job] | None:
         jobs: list[Job] = []
-        while len(jobs) + self.n_active < self._max_rows:
+        while len(jobs) < min(self._max_rows - self.n_active, self.batch.most_at_once):
             try:
                 _, _, job = self._waiting.get(block=block and not jobs)
             except queue.Empty:
@@ -219,87 +198,78 @@ class Scheduler:
         return jobs
 
     def _admit(self, jobs: list[Job]) -> None:
-        """Prefills the jobs, those of one shape together, and repacks the batch with their rows."""
+        """Prefills the jobs, those of one shape together, and has their rows join the batch."""
         groups: dict[tuple[int, int], list[Job]] = {}
         unknown = [job for job in jobs if job.language == AUTO]
-        for width in {len(job.hidden) for job in unknown}:
-            self._find_language([job for job in unknown if len(job.hidden) == width])
+        for width in {len(job.window) for job in unknown}:
+            self._find_language([job for job in unknown if len(job.window) == width])
         for job in jobs:
-            groups.setdefault((len(job.hidden), len(job.prompt) + len(job.prefix)), []).append(job)
+            groups.setdefault((len(job.window), len(job.prompt) + len(job.prefix)), []).append(job)
         joined = [row for group in groups.values() for row in self._prefill(group)]
         for row in [r for r in joined if not r.alive]:
             self._finish(row)
         joined = [r for r in joined if r.alive]
         if joined:
-            self._repack(joined)
-
-    def first_pass(self, hidden: Array, tokens: npt.NDArray[np.int64]) -> tuple[list[Array], list[Array]]:
-        """Cross-attention's keys and values, and the decoder's outputs for `tokens` (B, n) from an empty cache."""
-        cross = run(self._cross, [f"cross_{n}" for n in self._kv], {"hidden_states": hidden})
-        batch, n = tokens.shape
-        causal = np.triu(np.full((n, n), -1e4, self._dtype), 1)
-        feeds: dict[str, Array] = {
-            "tokens": tokens,
-            "positions": np.tile(np.arange(n), (batch, 1)),
-            "self_mask": np.tile(causal, (batch, 1, 1, 1)),
-            "cross_mask": np.zeros((batch, 1, 1, hidden.shape[1]), self._dtype),
-        }
-        feeds |= {f"cross_{name}": value for name, value in zip(self._kv, cross, strict=True)}
-        feeds |= {f"past_{name}": np.zeros((batch, self._heads, 0, self._width), self._dtype) for name in self._kv}
-        return cross, run(self._decoder, self._outputs, feeds)
+            self.batch.join([r.seat for r in joined])
+            self._rows += joined
 
     def _find_language(self, jobs: list[Job]) -> None:
         """Settles the language of jobs whose windows are of one length: the likeliest after the start token."""
         vocabulary = self._vocabulary
         tokens = np.full((len(jobs), 1), vocabulary.sot, np.int64)
-        _, (logits, *_) = self.first_pass(np.stack([j.hidden for j in jobs]), tokens)
-        codes, ids = zip(*vocabulary.language_ids.items(), strict=True)
-        scores = log_softmax(logits[:, 0, list(ids)])
-        for job, row in zip(jobs, scores, strict=True):
-            best = int(row.argmax())
-            job.language, job.language_probability = codes[best], float(np.exp(row[best]))
+        asks = [[Ask(0, Rule.LANGUAGE)]] * len(jobs)
+        codes = {token: code for code, token in vocabulary.language_ids.items()}
+        for job, seen in zip(jobs, self.batch.prefill([j.window for j in jobs], tokens, asks), strict=True):
+            token, logprob = seen.rankings[0].best(1)[0]
+            job.language, job.language_probability = codes[token], float(np.exp(logprob))
             job.prompt = vocabulary.with_language(job.prompt, job.language)
+
+    def _asks(self, job: Job) -> list[Ask]:
+        """The probability of silence, that of every committed token, and what comes after them."""
+        first = len(job.prompt) - 1  # the position that predicts the first text token
+        silence = Ask(job.prompt.index(self._vocabulary.sot), Rule.ANYTHING, self._vocabulary.no_speech or 0)
+        forced = [Ask(first + k, Rule.TEXT if k else Rule.FIRST, token) for k, token in enumerate(job.prefix)]
+        return [silence, *forced, Ask(first + len(job.prefix), _rule(job, job.prefix))]
 
     def _prefill(self, jobs: list[Job]) -> list[_Row]:
         now = time.perf_counter()
         tokens = np.array([j.prompt + j.prefix for j in jobs], np.int64)
-        cross, (logits, attention, *present) = self.first_pass(np.stack([j.hidden for j in jobs]), tokens)
+        seen = self.batch.prefill([j.window for j in jobs], tokens, [self._asks(j) for j in jobs])
+        silent = self._vocabulary.no_speech
         rows: list[_Row] = []
-        for i, job in enumerate(jobs):
-            first = len(job.prompt) - 1  # the position that predicts the first text token
-            start = job.prompt.index(self._vocabulary.sot)
-            silent = self._vocabulary.no_speech
+        for job, one in zip(jobs, seen, strict=True):
+            silence, *forced, last = one.rankings
             room = LONGEST_TEXT - len(job.prefix)
-            before = range(len(job.prefix))
-            silence = float(np.exp(log_softmax(logits[i, start])[silent])) if silent is not None else 0.0
-            scores = [log_softmax(self._vocabulary.suppress(logits[i, first + k].copy(), first=k == 0)) for k in before]
             row = _Row(
                 job,
-                [c[i] for c in cross],
+                one.seat,
                 list(job.prefix),
-                [float(scores[k][t]) for k, t in enumerate(job.prefix)],
-                silence,
-                [attention[i, :, first + k] for k in range(len(job.prefix) + 1)],
-                [entropy(scores[k]) for k in before] if job.want_words else [],
+                [ranking.logprob(token) for ranking, token in zip(forced, job.prefix, strict=True)],
+                float(np.exp(silence.logprob(silent))) if silent is not None else 0.0,
+                one.attention[1:],
+                [],
                 min(room, 8 + job.n_samples * TOKENS_PER_SECOND // 16000) + len(job.prefix),
                 now,
-                rivals=[self._rivals(scores[k], job.prefix[k]) for k in before] if job.n_alternatives else [],
-                length=tokens.shape[1],
-                past=[p[i] for p in present],
+                one.encode_ms,
                 random=np.random.default_rng((job.n_samples, len(job.attempts))),
             )
-            self._choose(row, logits[i, -1])
+            for ranking, token in zip(forced, job.prefix, strict=True):
+                self._note(row, ranking, token)
+            self._choose(row, last)
             rows.append(row)
         return rows
 
-    def _choose(self, row: _Row, logits: Float) -> None:
+    def _note(self, row: _Row, ranking: Ranking, token: int) -> None:
+        if row.job.want_words:
+            row.entropies.append(ranking.entropy)
+        if row.job.n_alternatives:
+            row.rivals.append(self._rivals(ranking, token))
+
+    def _choose(self, row: _Row, ranking: Ranking) -> None:
         """The likeliest allowed token, or one by chance; the row dies at the end of text, at its limit, or in a loop."""
         vocabulary, job = self._vocabulary, row.job
-        settled = bool(job.prefix) and len(row.tokens) == len(job.prefix)  # its last word is to stay as it is
-        new_word = settled and not job.only_word and job.language not in UNSPACED
-        scores = log_softmax(vocabulary.suppress(logits.copy(), first=not row.tokens, new_word=new_word))
-        token = draw(scores, job.temperatures[len(job.attempts)], row.random)
-        row.logprobs.append(float(scores[token]))
+        token = ranking.draw(job.temperatures[len(job.attempts)], row.random)
+        row.logprobs.append(ranking.logprob(token))
         if token == vocabulary.eot or len(row.tokens) >= row.limit:
             row.alive = False
             return
@@ -307,79 +277,30 @@ class Scheduler:
             row.alive = False
             return
         row.tokens.append(token)
-        if job.want_words:
-            row.entropies.append(entropy(scores))
-        if job.n_alternatives:
-            row.rivals.append(self._rivals(scores, token))
+        self._note(row, ranking, token)
         loop = repeats(row.tokens)
         if loop > 0:
             del row.tokens[-loop:], row.logprobs[-loop:], row.attention[-loop:]
             row.alive = False
 
-    def _rivals(self, scores: Float, token: int) -> list[tuple[int, float]]:
+    def _rivals(self, ranking: Ranking, token: int) -> list[tuple[int, float]]:
         """The likeliest other tokens that begin a word."""
-        best = np.argsort(scores)[::-1][:12]
-        return [(int(t), float(scores[t])) for t in best if t != token and self._vocabulary.begins_word(int(t))]
-
-    def _repack(self, joined: Sequence[_Row] = ()) -> None:
-        """Builds the batch anew from the living rows and those that join."""
-        for i, row in enumerate(self._rows):
-            if row.alive and self._feeds:
-                pad = int(self._pads[i])
-                row.past = [self._feeds[f"past_{n}"].numpy()[i, :, pad:] for n in self._kv]
-        self._rows = [r for r in self._rows if r.alive] + list(joined)
-        if not self._rows:
-            self._feeds = {}
-            return
-        self._past_length = max(r.length for r in self._rows)
-        frames = max(r.cross[1].shape[1] for r in self._rows)
-        batch = len(self._rows)
-        self._pads = np.array([self._past_length - r.length for r in self._rows], np.int64)
-        mask = np.zeros((batch, 1, 1, frames), self._dtype)
-        feeds: dict[str, Array] = {"cross_mask": mask}
-        for k, name in enumerate(self._kv):
-            past = np.zeros((batch, self._heads, self._past_length, self._width), self._dtype)
-            keys = name.startswith("k")
-            shape = (batch, self._heads, self._width, frames) if keys else (batch, self._heads, frames, self._width)
-            cross = np.zeros(shape, self._dtype)
-            for i, row in enumerate(self._rows):
-                past[i, :, self._pads[i] :] = row.past[k]
-                n = row.cross[1].shape[1]
-                cross[(i, slice(None), slice(None), slice(n)) if keys else (i, slice(None), slice(n))] = row.cross[k]
-                mask[i, :, :, n:] = -1e4
-            feeds[f"past_{name}"], feeds[f"cross_{name}"] = past, cross
-        for row in self._rows:
-            row.past = []
-        self._feeds = {n: ort.OrtValue.ortvalue_from_numpy(v) for n, v in feeds.items()}
+        return [(t, p) for t, p in ranking.best(12) if t != token and self._vocabulary.begins_word(t)]
 
     def _step(self) -> None:
-        """One token for every living row."""
-        batch, total = len(self._rows), self._past_length + 1
-        mask = np.where(np.arange(total)[None, :] < self._pads[:, None], self._dtype(-1e4), self._dtype(0))
-        step = {
-            "tokens": np.array([[r.tokens[-1] if r.tokens else 0] for r in self._rows], np.int64),
-            "positions": np.array([[r.length] for r in self._rows], np.int64),
-            "self_mask": np.ascontiguousarray(mask[:, None, None, :]),
-        }
-        feeds = self._feeds | {n: ort.OrtValue.ortvalue_from_numpy(v) for n, v in step.items()}
-        logits_value, attention_value, *present = self._decoder.run_with_ort_values(self._outputs, feeds)
-        self._feeds |= {f"past_{n}": v for n, v in zip(self._kv, present, strict=True)}
-        self._past_length = total
-        logits, attention = logits_value.numpy(), attention_value.numpy()
+        """One token for every row."""
+        found = self.batch.step([Turn(r.seat, r.tokens[-1], _rule(r.job, r.tokens)) for r in self._rows])
         self.n_steps += 1
         self.n_rows_stepped += self.n_active
-        for i, row in enumerate(self._rows):
-            if not row.alive:
-                continue
-            row.length += 1
-            row.attention.append(attention[i, :, 0, : len(row.job.hidden)])  # the batch's widest window is wider
-            self._choose(row, logits[i, 0])
+        for row, (ranking, attention) in zip(self._rows, found, strict=True):
+            row.attention.append(attention)
+            self._choose(row, ranking)
             if row.alive and len(row.tokens) % 8 == 0 and row.job.cancelled():
                 row.alive = False
             if not row.alive:
+                self.batch.leave(row.seat)
                 self._finish(row)
-        if self.n_active <= batch // 2:
-            self._repack()
+        self._rows = [r for r in self._rows if r.alive]
 
     def _finish(self, row: _Row) -> None:
         """Answers a row's job, or has it decoded again; what goes wrong with one answer is that job's alone."""
@@ -415,7 +336,7 @@ class Scheduler:
         hypothesis.language, hypothesis.language_probability = job.language, job.language_probability
         hypothesis.temperature = job.temperatures[len(job.attempts)]
         if job.want_words and tokens:
-            n_frames = min(len(job.hidden), -(-job.n_samples // FRAME_SAMPLES))
+            n_frames = min(row.seat.frames, -(-job.n_samples // FRAME_SAMPLES))
             starts = token_starts(np.stack(row.attention[: len(tokens) + 1], axis=1), n_frames)
             for word in vocabulary.words(tokens, job.language):
                 begin, end = int(starts[word.first]), int(starts[min(word.last, len(starts) - 1)])
@@ -430,6 +351,7 @@ class Scheduler:
                 hypothesis.word_probabilities.append(self._calibrator.probability(features))
                 hypothesis.word_alternatives.append([])
         now = time.perf_counter()
+        hypothesis.encode_ms = row.encode_ms
         hypothesis.queue_ms = (row.admitted - job.created) * 1000
         hypothesis.decode_ms = (now - row.admitted) * 1000
         return hypothesis
@@ -461,7 +383,7 @@ class Scheduler:
         for k, token, logprob in wanted:
             self.submit(
                 Job(
-                    job.hidden,
+                    job.window,
                     job.n_samples,
                     job.prompt,
                     [*found.tokens[: firsts[k]], token],

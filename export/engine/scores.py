@@ -6,8 +6,10 @@ Thresholds are those of openai/whisper `transcribe.py`.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,96 @@ MIN_LOGPROB = -1.0
 """Mean log-probability of the tokens below which a text is doubted."""
 MAX_NO_SPEECH = 0.6
 """Above it, silence explains a low log-probability."""
+
+
+class Rule(IntEnum):
+    """What may come next; the rows of `Vocabulary.rules`."""
+
+    ANYTHING = 0
+    TEXT = 1
+    FIRST = 2
+    """Text of which there is nothing yet."""
+    NEW_WORD = 3
+    """Text that leaves the word before as it is."""
+    LANGUAGE = 4
+
+
+class Ranking(Protocol):
+    """The probabilities of what may come next, wherever they were computed."""
+
+    @property
+    def entropy(self) -> float:
+        """In nats."""
+        ...
+
+    def draw(self, temperature: float, r: np.random.Generator) -> int:
+        """The likeliest token at temperature 0, else one by chance."""
+        ...
+
+    def logprob(self, token: int) -> float:
+        """Of a token that was drawn or asked for."""
+        ...
+
+    def best(self, n: int) -> list[tuple[int, float]]:
+        """The likeliest tokens and their log-probabilities."""
+        ...
+
+
+@dataclass
+class Listed:
+    """Every token's log-probability, (vocab,)."""
+
+    scores: Float
+
+    @property
+    def entropy(self) -> float:
+        return entropy(self.scores)
+
+    def draw(self, temperature: float, r: np.random.Generator) -> int:
+        return draw(self.scores, temperature, r)
+
+    def logprob(self, token: int) -> float:
+        return float(self.scores[token])
+
+    def best(self, n: int) -> list[tuple[int, float]]:
+        return [(int(t), float(self.scores[t])) for t in np.argsort(self.scores)[::-1][:n]]
+
+
+@dataclass
+class Podium:
+    """The `N` likeliest as a device found them; `everything` fetches the rest, for a draw by chance.
+
+    `numbers` float32 (2 N + 2,): log-probabilities, tokens, entropy, log-probability of the token that was asked for.
+    """
+
+    N = 13
+    """What `best(12)` and a token that is left out of it need."""
+
+    numbers: Float
+    asked: int
+    everything: Callable[[], Float]
+    _listed: Listed | None = None
+
+    @property
+    def entropy(self) -> float:
+        return float(self.numbers[2 * self.N])
+
+    def draw(self, temperature: float, r: np.random.Generator) -> int:
+        if temperature <= 0:
+            return int(self.numbers[self.N])
+        self._listed = Listed(self.everything())
+        return self._listed.draw(temperature, r)
+
+    def logprob(self, token: int) -> float:
+        if token == self.asked:
+            return float(self.numbers[2 * self.N + 1])
+        if self._listed:
+            return self._listed.logprob(token)
+        assert token == int(self.numbers[self.N]), "only the likeliest, or what was asked for"
+        return float(self.numbers[0])
+
+    def best(self, n: int) -> list[tuple[int, float]]:
+        return [(int(t), float(p)) for t, p in zip(self.numbers[self.N :][:n], self.numbers[:n], strict=True)]
 
 
 def log_softmax(x: Float) -> Float:

@@ -14,7 +14,8 @@ the window's start), word_probabilities, word_alternatives (JSON: [[text, probab
 no_speech_probability, language, language_probability, temperature, window_samples, timings_ms (queue, encode, decode).
 
 `execute` appends audio and has the encoder model run for the windows of equal length together (a BLS call must be made
-from `execute`); the scheduler's thread decodes and answers through each request's response sender.
+from `execute`); the scheduler's thread decodes and answers through each request's response sender. On a GPU that thread
+encodes too, so that nothing crosses processes between audio and text.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from whisper_engine.confidence import Calibrator
-from whisper_engine.scheduler import Hypothesis, Job, Scheduler, sessions
+from whisper_engine.growing import Growing, sessions
+from whisper_engine.scheduler import Hypothesis, Job, Scheduler
+from whisper_engine.slots import Place, Slots
 from whisper_engine.vocabulary import Vocabulary
 from whisper_engine.windows import RATE, Stream, Streams
 
@@ -55,23 +58,23 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         options = {k: v["string_value"] for k, v in config["parameters"].items()}
         folder = Path(args["model_repository"]) / args["model_version"]
-        providers = ["CPUExecutionProvider"]
-        if args["model_instance_kind"] == "GPU":
-            providers.insert(0, "CUDAExecutionProvider")
         self.encoder, self.encoder_batch = options["encoder"], int(options["encoder_batch"])
         self.buckets = [round(float(s) * RATE) for s in options["windows_s"].split(",")]
         self.padding = round(float(options.get("padding_s", 0)) * RATE)
         generation = json.loads((folder / "generation_config.json").read_text("utf-8"))
         self.vocabulary = Vocabulary(folder / "tokenizer.json", generation, multilingual=options["multilingual"] == "true")
-        graphs = sessions(folder, providers, threads=int(options.get("decode_threads", 1)))
-        self.scheduler = Scheduler(
-            graphs["cross"], graphs["decoder"], self.vocabulary, int(options.get("max_rows", 32)), Calibrator.load(folder)
-        )
+        self.encodes = options.get("slots") == "true"
+        """The batch encodes too; else the encoder is a model of its own."""
+        max_rows = int(options.get("max_rows", 32))
+        batch = self._slots(args, options, folder, max_rows) if self.encodes else self._growing(args, options, folder)
+        self.scheduler = Scheduler(batch, self.vocabulary, max_rows, Calibrator.load(folder))
         self.temperatures = tuple(float(t) for t in options.get("temperatures", "0").split(","))
         self.takes_context = options.get("context") == "true"
         idle_s = int(config["sequence_batching"]["max_sequence_idle_microseconds"]) / 1e6
         self.streams = Streams(self.buckets[-1], idle_s)
-        label = {"model": args["model_name"], "version": args["model_version"]}
+        label = {
+            "model": args["model_name"], "version": args["model_version"], "instance": args["model_instance_name"]
+        }  # fmt: skip
         gauge, counter = pb_utils.MetricFamily.GAUGE, pb_utils.MetricFamily.COUNTER
         self.families = {  # kept: a family must outlive its metrics
             name: pb_utils.MetricFamily(name=f"voiceforge_{name}", description=text, kind=kind)
@@ -83,6 +86,22 @@ class TritonPythonModel:
         }
         self.metrics = {name: family.Metric(labels=label) for name, family in self.families.items()}
         self.reported = {"decode_steps": 0, "decode_row_steps": 0}  # Triton keeps a counter when the model is loaded anew
+
+    def _growing(self, args: dict[str, str], options: dict[str, str], folder: Path) -> Growing:
+        providers = ["CPUExecutionProvider"]
+        if args["model_instance_kind"] == "GPU":
+            providers.insert(0, "CUDAExecutionProvider")
+        graphs = sessions(folder, providers, threads=int(options.get("decode_threads", 1)))
+        return Growing(graphs["cross"], graphs["decoder"], self.vocabulary)
+
+    def _slots(self, args: dict[str, str], options: dict[str, str], folder: Path, max_rows: int) -> Slots:
+        index = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else 0
+        threads = int(options.get("decode_threads", 1))
+        at = Place(options["device"], index, threads, cuda_graphs=options["cuda_graphs"] == "true")
+        encoder = Path(args["model_repository"]).parent / self.encoder / args["model_version"] / "model.onnx"
+        return Slots(
+            folder, encoder, at, max_rows=max_rows, most_at_once=self.encoder_batch, longest_window=self.buckets[-1]
+        )
 
     def finalize(self) -> None:
         self.scheduler.stop()
@@ -100,8 +119,12 @@ class TritonPythonModel:
                 self._fail(sender, text, pb_utils.TritonError.INVALID_ARG)
         for group in windows.values():
             group.sort(key=lambda entry: not entry[-1])  # finals first
-            for i in range(0, len(group), self.encoder_batch):
-                self._encode(group[i : i + self.encoder_batch])
+            if self.encodes:
+                for request, sender, stream, window, final in group:
+                    self._decode(request, sender, stream, window, final, 0.0)
+            else:
+                for i in range(0, len(group), self.encoder_batch):
+                    self._encode(group[i : i + self.encoder_batch])
         self._report()
 
     def _accept(self, request: Any, sender: Any, now: float, windows: dict[int, list[Any]]) -> None:
@@ -140,26 +163,28 @@ class TritonPythonModel:
         hidden = pb_utils.get_output_tensor_by_name(response, "hidden_states").as_numpy()
         encode_ms = (time.perf_counter() - began) * 1000
         for i, (request, sender, stream, _, final) in enumerate(group):
-            try:
-                self._decode(request, sender, stream, hidden[i].copy(), final, encode_ms)
-            except ValueError as error:
-                self._fail(sender, str(error), pb_utils.TritonError.INVALID_ARG)
+            self._decode(request, sender, stream, hidden[i].copy(), final, encode_ms)
 
-    def _decode(self, request: Any, sender: Any, stream: Stream, hidden: np.ndarray, final: bool, encode_ms: float) -> None:
+    def _decode(self, request: Any, sender: Any, stream: Stream, window: np.ndarray, final: bool, encode_ms: float) -> None:
+        """`window` as the batch takes it: hidden states, or PCM where it encodes."""
         language = _string(request, "language", "en") if self.vocabulary.multilingual else "en"
         context = _numbers(request, "context") if self.takes_context else []
-        prompt = self.vocabulary.prompt(language, _string(request, "task", "transcribe"), context)
+        try:
+            prompt = self.vocabulary.prompt(language, _string(request, "task", "transcribe"), context)
+        except ValueError as error:
+            self._fail(sender, str(error), pb_utils.TritonError.INVALID_ARG)
+            return
         n_samples = stream.n_samples
 
         def done(result: Hypothesis | Exception) -> None:
             if isinstance(result, Exception):
                 self._fail(sender, f"decode failed: {result}", pb_utils.TritonError.INTERNAL)
             else:
-                self._answer(sender, result, n_samples, encode_ms)
+                self._answer(sender, result, n_samples, encode_ms or result.encode_ms)
 
         self.scheduler.submit(
             Job(
-                hidden,
+                window,
                 n_samples,
                 prompt,
                 self._prefix(request),

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from .scores import Rule
+
 Float = npt.NDArray[np.float32]
 
 # Written without spaces between words: a word is then one decodable character (openai/whisper tokenizer.py).
@@ -21,6 +23,8 @@ UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
 AUTO = "auto"
 """The language is to be found."""
 _TO_BE_FOUND = -1
+FORBIDDEN = np.float32(-1e9)
+"""Added to a logit: no probability is left, and 0 times its logarithm is still 0, as it is not for infinity."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +129,19 @@ class Vocabulary:
         logits[self._suppressed[self._suppressed < len(logits)]] = -np.inf
         logits[self.size :] = -np.inf  # checkpoints pad their embedding
         if first:
-            logits[self._begin] = -np.inf
+            logits[self._begin[self._begin < len(logits)]] = -np.inf
         return logits
+
+    def rules(self, size: int) -> Float:
+        """What `suppress` forbids as numbers to add, for every `Rule`: float32 (rules, size), `size` that of the logits."""
+        table = np.zeros((len(Rule), size), np.float32)
+        self.suppress(table[Rule.TEXT], first=False)
+        self.suppress(table[Rule.FIRST], first=True)
+        self.suppress(table[Rule.NEW_WORD], first=False, new_word=True)
+        if self.multilingual:
+            table[Rule.LANGUAGE] = -np.inf
+            table[Rule.LANGUAGE, list(self.language_ids.values())] = 0
+        return np.where(np.isinf(table), FORBIDDEN, table)
 
     def text(self, tokens: Sequence[int]) -> str:
         return self._tokenizer.decode([t for t in tokens if self.is_text(t)], skip_special_tokens=True)

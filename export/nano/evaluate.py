@@ -21,7 +21,9 @@ from whisper_normalizer.english import EnglishTextNormalizer
 
 from export import whisper
 from export.checkpoint import open_checkpoint
-from export.engine.scheduler import Hypothesis, Job, Scheduler, run, sessions
+from export.engine.batch import run
+from export.engine.growing import Growing, sessions
+from export.engine.scheduler import Hypothesis, Job, Scheduler
 from export.nano import corpus
 from export.nano.conditions import Spoken
 from export.nano.synth import PAUSES
@@ -62,7 +64,8 @@ class Recogniser:
         self._encoder = ort.InferenceSession(str(folder / "encoder.onnx"), options, providers=["CPUExecutionProvider"])
         graphs = sessions(folder, ["CPUExecutionProvider"], threads)
         self.vocabulary, self.tokenizer = vocabulary(checkpoint), checkpoint.tokenizer
-        self._scheduler = Scheduler(graphs["cross"], graphs["decoder"], self.vocabulary)
+        self._batch = Growing(graphs["cross"], graphs["decoder"], self.vocabulary)
+        self._scheduler = Scheduler(self._batch, self.vocabulary)
         self.windows = [round(s * RATE) for s in window_lengths(checkpoint)]
 
     def close(self) -> None:
@@ -81,7 +84,7 @@ class Recogniser:
         v = self.vocabulary
         first = v.no_timestamps + 1
         tokens = [v.sot] if start is None else [v.sot, first + round(start / TIMESTAMP_S), *text]
-        _, (logits, *_) = self._scheduler.first_pass(hidden[None], np.array([tokens], np.int64))
+        _, (logits, *_) = self._batch.first_pass(hidden[None], np.array([tokens], np.int64))
         return TIMESTAMP_S * int(logits[0, -1, first : first + TIMESTAMPS].argmax())
 
     def transcribe(self, clips: Sequence[Pcm], *, window_s: float | None = None, words: bool = False) -> list[Hypothesis]:

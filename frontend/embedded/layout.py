@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -108,6 +109,12 @@ def clean_shared_memory(owner: int | None = None) -> int:
 def models_in(repository: Path) -> list[str]:
     """Triton's names of the models that a repository holds."""
     return sorted(p.name for p in repository.iterdir() if (p / "config.pbtxt").exists()) if repository.is_dir() else []
+
+
+def instances(repository: Path, model: str) -> int:
+    """Processes that a model has, at the least."""
+    found = re.search(r"instance_group \[ \{ count: (\d+)", (repository / model / "config.pbtxt").read_text("utf-8"))
+    return int(found[1]) if found else 1
 
 
 ANNOUNCEMENT = ".serving-"

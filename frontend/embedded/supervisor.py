@@ -27,6 +27,7 @@ from frontend.embedded.layout import (
     environment,
     find_wheel,
     free_ports,
+    instances,
     models_in,
     prepare_backends,
 )
@@ -208,7 +209,7 @@ class EmbeddedTriton:
         finally:
             canary.cancel()
         self._family = _below(self._process)
-        if len(self._family) < 1 + len(self._models):
+        if len(self._family) < 1 + sum(instances(self._repository, m) for m in self._models):
             raise ProcessLookupError("a model's process is gone")
 
     async def _answered(self, canary: asyncio.Future[Sequence[str]], asked: Sequence[str]) -> None:

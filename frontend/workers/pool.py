@@ -126,7 +126,7 @@ class Workers:
         while not self._stopping:
             began = time.monotonic()
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "frontend.workers.worker", str(index), *self._flags, *self._models,
+                sys.executable, "-m", "frontend.workers.worker", *self._flags, str(index), *self._models,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=self._environment,
                 start_new_session=True,  # Ctrl-C in a terminal is ours to pass on, once
             )  # fmt: skip

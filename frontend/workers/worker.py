@@ -1,4 +1,4 @@
-"""One of several front ends: `python -m frontend.workers.worker INDEX [--json-logs] [--verbose] MODEL…`; see `pool`."""
+"""One of several front ends: `python -m frontend.workers.worker [--json-logs] [--verbose] INDEX MODEL…`; see `pool`."""
 
 from __future__ import annotations
 

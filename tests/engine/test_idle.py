@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from export.repository import CHECKPOINTS, export_silero, export_whisper
+from export.triton_config import Tuning
 from frontend.app import canary
 from frontend.embedded import EmbeddedTriton
 from frontend.embedded.supervisor import Timing
@@ -32,7 +33,7 @@ async def forgetful(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[E
     """Idle after 2 s; one decode row, so that jobs wait. No canary disturbs the counts."""
     folder: Path = tmp_path_factory.mktemp("forgetful")
     export_silero(folder, idle_s=IDLE_S)
-    export_whisper(str(CHECKPOINTS), folder, name="nano", idle_s=IDLE_S, max_rows=1)
+    export_whisper(str(CHECKPOINTS), folder, name="nano", idle_s=IDLE_S, tuning=Tuning(max_rows=1))
     server = EmbeddedTriton(folder, canary, timing=Timing(interval=3600))
     await server.start()
     yield server
@@ -113,7 +114,7 @@ async def cramped(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Emb
     """A server with room for few sequences, so that a leaked one is missed."""
     folder: Path = tmp_path_factory.mktemp("cramped")
     export_silero(folder, idle_s=IDLE_S)
-    export_whisper(str(CHECKPOINTS), folder, name="nano", idle_s=IDLE_S, max_rows=1)
+    export_whisper(str(CHECKPOINTS), folder, name="nano", idle_s=IDLE_S, tuning=Tuning(max_rows=1))
     config = folder / "whisper_nano" / "config.pbtxt"
     text, n = re.subn(r"max_candidate_sequences: \d+", f"max_candidate_sequences: {SLOTS}", config.read_text())
     assert n == 1

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from export.checkpoint import open_checkpoint
-from export.engine.scheduler import Hypothesis, Job, Scheduler, sessions
+from export.engine.growing import Growing, sessions
+from export.engine.scheduler import Hypothesis, Job, Scheduler
 from export.engine.vocabulary import Vocabulary
 from export.repository import CHECKPOINTS
 from tests.export.checkpoints import local_session
@@ -27,7 +28,7 @@ def vocabulary() -> Vocabulary:
 @pytest.fixture
 def scheduler(repository, vocabulary: Vocabulary) -> Iterator[Scheduler]:
     loaded = sessions(repository / "whisper_nano" / "1", ["CPUExecutionProvider"], threads=1)
-    running = Scheduler(loaded["cross"], loaded["decoder"], vocabulary, max_rows=2)
+    running = Scheduler(Growing(loaded["cross"], loaded["decoder"], vocabulary), vocabulary, max_rows=2)
     yield running
     running.stop()
     assert not running.alive

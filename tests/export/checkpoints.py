@@ -17,7 +17,7 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from export import whisper
 from export.checkpoint import Checkpoint
-from export.engine.scheduler import sessions
+from export.engine.growing import sessions
 from export.repository import CHECKPOINTS
 from tests.conftest import ROOT
 

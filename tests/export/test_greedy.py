@@ -12,7 +12,8 @@ import torch
 from transformers import WhisperForConditionalGeneration
 
 from export.checkpoint import open_checkpoint
-from export.engine.scheduler import Hypothesis, Job, Scheduler, sessions
+from export.engine.growing import Growing, sessions
+from export.engine.scheduler import Hypothesis, Job, Scheduler
 from export.engine.scores import repeats
 from export.engine.vocabulary import Vocabulary
 from export.mel import log_mel
@@ -53,7 +54,7 @@ def vocabulary() -> Vocabulary:
 @pytest.fixture
 def scheduler(graphs: Graphs, folder: Path, vocabulary: Vocabulary) -> Iterator[Scheduler]:
     loaded = sessions(folder, ["CPUExecutionProvider"], threads=1)
-    running = Scheduler(loaded["cross"], loaded["decoder"], vocabulary)
+    running = Scheduler(Growing(loaded["cross"], loaded["decoder"], vocabulary), vocabulary)
     yield running
     running.stop()
     assert not running.alive
@@ -145,7 +146,7 @@ def test_the_language_is_the_likeliest_one_after_the_start_token(
     vocabulary = Vocabulary(tmp_path / "tokenizer.json", {}, multilingual=True)
     assert vocabulary.languages == ["en", "de", "fr"]
     loaded = sessions(folder, ["CPUExecutionProvider"], threads=1)
-    scheduler = Scheduler(loaded["cross"], loaded["decoder"], vocabulary)
+    scheduler = Scheduler(Growing(loaded["cross"], loaded["decoder"], vocabulary), vocabulary)
     model = WhisperForConditionalGeneration.from_pretrained(CHECKPOINTS, dtype=torch.float32).eval()
     try:
         for window, audio in list(zip(hidden, spoken, strict=True))[:4]:

@@ -12,10 +12,21 @@ from pathlib import Path
 import onnx
 import pytest
 import safetensors.numpy
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
 
 from export import manifest
 from export.checkpoint import CheckpointError, open_checkpoint
-from export.repository import CHECKPOINTS, export_silero, export_whisper, model_name, window_lengths
+from export.repository import (
+    CHECKPOINTS,
+    export_silero,
+    export_whisper,
+    model_name,
+    retune,
+    up_to_date,
+    window_lengths,
+)
+from export.triton_config import Tuning
 from tests.conftest import ROOT
 from tests.export.checkpoints import killed_half_way, random_whisper, save, toy
 
@@ -142,9 +153,12 @@ def test_an_export_holds_valid_graphs_and_nothing_else(precision: str, saved: Pa
         "whisper_toy/1/tokenizer.json",
         "whisper_toy/1/whisper_engine/__init__.py",
         "whisper_toy/1/whisper_engine/alignment.py",
+        "whisper_toy/1/whisper_engine/batch.py",
         "whisper_toy/1/whisper_engine/confidence.py",
+        "whisper_toy/1/whisper_engine/growing.py",
         "whisper_toy/1/whisper_engine/scheduler.py",
         "whisper_toy/1/whisper_engine/scores.py",
+        "whisper_toy/1/whisper_engine/slots.py",
         "whisper_toy/1/whisper_engine/vocabulary.py",
         "whisper_toy/1/whisper_engine/windows.py",
         "whisper_toy/config.pbtxt",
@@ -154,6 +168,53 @@ def test_an_export_holds_valid_graphs_and_nothing_else(precision: str, saved: Pa
     for path in target.rglob("*.onnx"):
         onnx.checker.check_model(str(path), full_check=precision != "int8")  # int8 has operators of onnxruntime's own
     assert manifest.read(target)["models"]["toy"]["precision"] == precision
+
+
+def test_slots_have_graphs_of_their_own_in_place_of_the_decoder(saved: Path, target: Path):
+    export_whisper(str(saved), target, precision="fp16", tuning=Tuning(device="cuda"))
+    version = target / "whisper_toy" / "1"
+    assert sorted(p.name for p in version.glob("*.onnx")) == ["cross.onnx", "place.onnx", "prefill.onnx", "step.onnx"]
+    for path in target.rglob("*.onnx"):
+        onnx.checker.check_model(str(path), full_check=True)
+    with pytest.raises(ValueError, match="int8 is for CPUs"):
+        export_whisper(str(saved), target, precision="int8", tuning=Tuning(device="cuda"))
+
+
+def test_a_model_is_retuned_without_being_exported_again(saved: Path, target: Path):
+    export_whisper(str(saved), target, tuning=Tuning(slots=True))
+    graph = (target / "whisper_toy" / "1" / "step.onnx").stat().st_mtime_ns
+    tuning = Tuning(slots=True, max_rows=7, encoder_batch=3, instances=5, cuda_graphs=True)
+    retune(target, "toy", tuning)
+    config = text_format.Parse((target / "whisper_toy" / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+    assert config.instance_group[0].count == 5
+    told = {k: v.string_value for k, v in config.parameters.items()}
+    assert (told["max_rows"], told["encoder_batch"], told["cuda_graphs"]) == ("7", "3", "true")
+    assert (target / "whisper_toy" / "1" / "step.onnx").stat().st_mtime_ns == graph
+    assert up_to_date(target, "toy", precision="fp32")
+    assert Tuning(**manifest.read(target)["models"]["toy"]["tuning"]) == tuning
+    with pytest.raises(ValueError, match="another kind of device"):
+        retune(target, "toy", Tuning())
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (["speed=9"], "what can be tuned is device"),
+        (["max_rows"], "takes a number"),
+        (["max_rows=many"], "takes a number"),
+        (["cuda_graphs=yes"], "takes true or false"),
+        (["device=tpu"], "not cpu or cuda"),
+        (["instances=0"], "at least 1"),
+    ],
+)
+def test_a_tuning_that_makes_no_sense_is_refused(pairs: list[str], message: str):
+    with pytest.raises(ValueError, match=message):
+        Tuning.parse(pairs)
+
+
+def test_a_tuning_is_read_from_pairs():
+    assert Tuning.parse(["device=cuda", "max_rows=8", "cuda_graphs=true"]) == Tuning("cuda", max_rows=8, cuda_graphs=True)
+    assert Tuning.parse([]) == Tuning()
 
 
 def test_fp16_halves_the_weights_and_int8_makes_them_smaller_still(saved: Path, tmp_path: Path):

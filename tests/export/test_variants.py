@@ -21,7 +21,8 @@ from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneratio
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from export.checkpoint import Checkpoint, open_checkpoint
-from export.engine.scheduler import Hypothesis, Job, Scheduler, repeats, sessions
+from export.engine.growing import Growing, sessions
+from export.engine.scheduler import Hypothesis, Job, Scheduler, repeats
 from export.repository import CHECKPOINTS, export_whisper, vocabulary
 from tests.export.checkpoints import config, local_session, random_whisper
 
@@ -203,7 +204,7 @@ def decoded(repository: Path, checkpoint: Checkpoint) -> list[Hypothesis]:
     tokens = vocabulary(checkpoint)
     assert (version / "tokenizer.json").read_text() == checkpoint.tokenizer_json
     encoder = local_session(repository / "whisper_m_encoder" / "1" / "model.onnx")
-    scheduler = Scheduler(graphs["cross"], graphs["decoder"], tokens)
+    scheduler = Scheduler(Growing(graphs["cross"], graphs["decoder"], tokens), tokens)
     out: list[Hypothesis] = []
     for audio in sounds(checkpoint.window_s):
         padded = np.zeros((1, checkpoint.window_s * 16_000), np.int16)

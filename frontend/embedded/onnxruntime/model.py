@@ -35,7 +35,9 @@ class TritonPythonModel:
         self.kept = {}  # correlation id -> (state by input name, time of last use)
         self.swept = 0.0
         if self.states:
-            label = {"model": args["model_name"], "version": args["model_version"]}
+            label = {
+                "model": args["model_name"], "version": args["model_version"], "instance": args["model_instance_name"]
+            }  # fmt: skip
             family = pb_utils.MetricFamily(
                 name="voiceforge_onnx_sequences",
                 description="Streams whose state is kept",
