@@ -35,8 +35,8 @@ synthetic voices, so **real speech wants a real Whisper**: `voiceforge models pu
 - Trained on windows of 1-12 s, now and then 30 s, and meant to be served so (`voiceforge.json`).
 
 ## Data and licences
-- Texts: a sentence generator (ours, Apache-2.0), usage examples of WordNet 3.0 (Princeton's WordNet licence), fortunes
-  (BSD), both from Debian packages. One sentence in fifty is held out by a hash of its words.
+- Texts: a sentence generator (ours, Apache-2.0), definitions and usage examples of WordNet 3.0 (Princeton's WordNet
+  licence), fortunes (BSD), both from Debian packages. One sentence in fifty is held out by a hash of its words.
 - Voices: espeak-ng (GPL-3, program output), flite rms, slt, awb, kal16 (BSD-like), festival kal and cmu_us_slt_arctic_hts.
 - Real speech: `kathleen_en/train`, 1.25 h of one US English speaker (rhasspy/dataset-voice-kathleen, CC0).
 """

@@ -28,7 +28,7 @@ WINDOWS_S = (1, 2, 3, 4, 5, 6, 8, 10, 12)
 
 
 @app.command()
-def synthesise(work: Work = WORK, n: int = 60_000, workers: int = 2, seed: int = 1) -> None:
+def synthesise(work: Work = WORK, n: int = 200_000, workers: int = 2, seed: int = 1) -> None:
     """Make the training shards and the held-out test sets (espeak-ng, flite, festival; 35-45 utterances a second)."""
     corpus.synthesise_test(work / "test")
     corpus.synthesise(work / "data", n, seed=seed, workers=workers)

@@ -13,12 +13,17 @@ from export.nano import texts
 def _sources(monkeypatch: pytest.MonkeyPatch, tmp_path):
     """Small stand-ins for the Debian packages, so that the tests do not depend on what is installed."""
     for part in ("noun", "verb", "adj", "adv"):
-        lines = [f'0 | gloss {i}; "the {part} number {texts.spell(i)} fell down the stairs"' for i in range(300)]
+        lines = [
+            f"00003356 00 a 01 word_of_{part}(p) 0 000 | meaning {texts.spell(i)} (or so); "
+            f'"the {part} number {texts.spell(i)} fell down the stairs"'
+            for i in range(300)
+        ]
         (tmp_path / f"data.{part}").write_text("\n".join(lines))
     (tmp_path / "wisdom").write_text(
         "\n%\n".join(f"A wise {texts.spell(i)} said nothing at all.\n\t\t-- Someone" for i in range(200))
     )
     monkeypatch.setattr(texts.wordnet_examples, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(texts.wordnet_definitions, "__defaults__", (tmp_path,))
     monkeypatch.setattr(texts.fortunes, "__defaults__", (tmp_path,))
 
 
@@ -33,6 +38,13 @@ def test_training_and_held_out_sentences_share_none_for_any_seed():
 def test_punctuation_and_case_do_not_move_a_sentence_across_the_split():
     for i in range(300):
         assert texts.is_held_out(f"Sentence number {i}, again.") == texts.is_held_out(f"sentence number {i} again")
+
+
+def test_definitions_follow_their_words_and_are_never_held_out():
+    definition = "Word of noun, meaning twenty one."
+    assert definition in set(texts.wordnet_definitions())
+    assert not set(texts.wordnet_definitions()) & set(texts.corpus(200, 1, held_out=True))
+    assert set(texts.wordnet_definitions()) & set(texts.corpus(600, 1))
 
 
 def test_the_same_seed_gives_the_same_sentences():
