@@ -11,7 +11,7 @@ import pytest
 from frontend.errors import EngineRejected, EngineUnavailable
 from frontend.inference.engine import TritonEngine
 from frontend.speech.events import Decode, Hypothesis, RunAsr
-from tests.engine.client import NOTHING, asr, final, text, tokens, vad
+from tests.engine.client import NOTHING, alike, asr, final, text, tokens, vad
 from tests.export.checkpoints import local_session
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -266,10 +266,7 @@ async def test_a_vad_stream_whose_sequence_is_gone_goes_on_warm(engine: TritonEn
     expected = (await undisturbed.probabilities(audio))[middle // FRAME :]
     await stream.close()
     await undisturbed.close()
-    assert len(found) == len(expected)
-    error = np.abs(np.array(found) - expected)  # one second of warm-up stands for all that was heard
-    assert error.mean() < 0.05
-    assert error.max() < 0.25
+    assert alike(found, expected)
 
 
 async def test_more_audio_than_the_longest_window_is_refused_and_the_window_stays(engine: TritonEngine, spoken):

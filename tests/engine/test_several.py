@@ -19,6 +19,7 @@ from frontend.inference.streams import TritonAsrStream, TritonVadStream
 from frontend.inference.triton import Patience
 from frontend.speech.events import Decode, RunAsr
 from frontend.speech.vad_gate import FRAME
+from tests.engine.client import alike
 
 RECOVERY_S = 15
 """Generous: what is promised is 5 s on a machine with nothing else to do; see docs/operating.md."""
@@ -87,7 +88,7 @@ async def test_a_server_that_goes_away_or_hangs_loses_no_word(engine: TritonEngi
     assert len(set(texts)) == 1
     assert len(texts[0].split()) > 6
     for a, b in zip(first, second, strict=True):
-        np.testing.assert_allclose([*a, *b], whole, atol=0.1)
+        assert alike([*a, *b], whole)
     assert held(engine)[1] >= 6
     for s in [*hearing, *writing]:
         await s.close()

@@ -122,7 +122,7 @@ async def test_the_stub_runs_an_old_numpy_of_this_environment_and_hands_every_ty
     }
     outputs = ["pcm_out", "doubled", "told"]
 
-    async def answers(address: str, *, first: bool) -> list[str]:
+    async def answers(address: str, **_: object) -> list[str]:
         infer(address, "probe", inputs, outputs, client_timeout=5)
         return ["probe"]
 
