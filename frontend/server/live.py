@@ -83,6 +83,18 @@ class LiveSession:
         assert self.core.received == 0
         self.core, self._asr = SessionCore(settings), asr
 
+    async def rest(self) -> None:
+        """Lets go of the engine's sequences once nothing is under way; audio that comes later opens them again."""
+        while self._running:
+            await asyncio.wait(self._running)
+        await self._vad.close()
+        await self._asr.close()
+
+    @property
+    def size(self) -> int:
+        """Bytes of audio held."""
+        return self._ring.size
+
     def finalize(self) -> None:
         self._carry_out(self.core.finalize())
 
