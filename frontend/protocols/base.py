@@ -201,6 +201,10 @@ class Totals:
     speech: int = 0
     n_partials: int = 0
     n_finals: int = 0
+    engine_ms: float = 0.0
+    """What encoding and decoding took, of the results that were told."""
+    lag_ms: tuple[float, float] | None = None
+    """Of the finals, the 50th and the 95th percentile; None without any."""
 
 
 class Wire(Protocol):

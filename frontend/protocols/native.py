@@ -205,6 +205,8 @@ class NativeWire:
             "speech_s": seconds(totals.speech),
             "interims": totals.n_partials,
             "finals": totals.n_finals,
+            "engine_ms": round(totals.engine_ms, 1),
+            "lag_ms": totals.lag_ms and {"p50": round(totals.lag_ms[0], 1), "p95": round(totals.lag_ms[1], 1)},
         }
         reason = self.close_frame(error)[1]
         body = {"type": "closed", "session_id": self._session_id, **sums, "reason": reason, "timestamp": now}
@@ -250,7 +252,8 @@ def _described(error: VoiceForgeError) -> Body:
 
 
 def _timings(t: Timings) -> Body:
-    return {"queue_ms": round(t.queue_ms, 1), "encode_ms": round(t.encode_ms, 1), "decode_ms": round(t.decode_ms, 1)}
+    named = {"queue_ms": t.queue_ms, "encode_ms": t.encode_ms, "decode_ms": t.decode_ms, "lag_ms": t.lag_ms}
+    return {name: round(value, 1) for name, value in named.items()}
 
 
 def _word(w: Word, low: bool, *, hidden: bool) -> Body:

@@ -117,6 +117,8 @@ class Connection:
         )  # fmt: skip
         self._delivery: Delivery | None = None
         self._totals = Totals()
+        self._lags: list[float] = []
+        """Of finals; about one in three seconds of a session."""
         self._n_bytes = self._n_samples = 0
         """Of the audio that was taken, in the client's format; the samples are those before the last change of it."""
         self._format_bytes = 0
@@ -310,7 +312,9 @@ class Connection:
             except VoiceForgeError as error:
                 self._tell_error(error)
                 ending = error
-            self._totals = replace(self._totals, received=self._received)
+            lags = sorted(self._lags)
+            lag = (_percentile(lags, 50), _percentile(lags, 95)) if lags else None
+            self._totals = replace(self._totals, received=self._received, lag_ms=lag)
             last = self.wire.closed(self._totals, ending, now())
             if self._delivery and not self._delivery.task.done():
                 self._put(last, self._delivery.outbox)
@@ -543,8 +547,11 @@ class Connection:
         totals = self._totals
         if isinstance(event, Final):
             totals = replace(totals, n_finals=totals.n_finals + 1, speech=totals.speech + event.end - event.start)
+            self._lags.append(event.timings.lag_ms)
         elif isinstance(event, Partial):
             totals = replace(totals, n_partials=totals.n_partials + 1)
+        if isinstance(event, Partial | Final):
+            totals = replace(totals, engine_ms=totals.engine_ms + event.timings.encode_ms + event.timings.decode_ms)
         self._totals = totals
         self._put(self.wire.tell(event, channel, now()), self._delivery.outbox if self._delivery else self._outbox)
 
@@ -564,6 +571,11 @@ class Connection:
         if not self._counted:
             self._services.metrics.closed.labels(reason).inc()
         self._counted = True
+
+
+def _percentile(ordered: Sequence[float], p: int) -> float:
+    """The nearest rank."""
+    return ordered[-(-len(ordered) * p // 100) - 1]
 
 
 def _vanished(error: ConnectionClosed) -> bool:

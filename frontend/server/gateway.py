@@ -10,7 +10,6 @@ import asyncio
 import http
 import json
 import logging
-import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -29,6 +28,8 @@ from frontend.protocols.base import Adapter, Handshake, Refusal
 from frontend.server.connection import UNKNOWN, Connection, Link
 from frontend.server.parking import Owner, Parking, owner
 from frontend.server.sessions import Services, asr_stream
+from frontend.server.siblings import Siblings, session_id
+from frontend.server.tunnel import tunnel
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +46,14 @@ class NotFound(VoiceForgeError):
 class Gateway:
     """Accepts or refuses handshakes and runs accepted connections; what `ServerConnection` calls its server."""
 
-    def __init__(self, services: Services, authenticator: Authenticator, adapters: Sequence[Adapter]) -> None:
-        self._services, self.authenticator = services, authenticator
+    def __init__(
+        self,
+        services: Services,
+        authenticator: Authenticator,
+        adapters: Sequence[Adapter],
+        siblings: Siblings | None = None,
+    ) -> None:
+        self._services, self.authenticator, self._siblings = services, authenticator, siblings
         self._adapters = {path: adapter for adapter in adapters for path in adapter.paths}
         self.slots = ConnectionSlots(services.settings.max_connections)
         self.handler_tasks: set[asyncio.Task[None]] = set()
@@ -83,6 +90,8 @@ class Gateway:
         """The life of one connection. Called by `ServerConnection.connection_made`."""
         link = Link(ws)
         try:
+            if self._siblings and await self._handed_over(ws):
+                return
             with ExitStack() as held:
                 connection: Connection | None = None
                 headers = dict[str, str]()
@@ -91,15 +100,15 @@ class Gateway:
                     nonlocal connection
                     handshake = _handshake(request)
                     adapter = self._adapters.get(handshake.path)
-                    session_id = str(uuid.uuid4())
+                    new_id = session_id(int(self._siblings.name) if self._siblings else 0)
                     try:
                         if adapter is None:
                             raise NotFound(f"there is no {handshake.path}; connect to {' or '.join(self._adapters)}")
                         ws.protocol.select_subprotocol = lambda *_: adapter.subprotocol(handshake)  # type: ignore[method-assign]
-                        connection = await self._admit(link, handshake, adapter, session_id, held)
+                        connection = await self._admit(link, handshake, adapter, new_id, held)
                         headers.update(adapter.headers(connection.session_id))
                     except VoiceForgeError as error:
-                        return self._refuse(error, adapter or self._adapters[next(iter(self._adapters))], session_id)
+                        return self._refuse(error, adapter or self._adapters[next(iter(self._adapters))], new_id)
                     return None
 
                 def greet(_: ServerConnection, request: Request, response: Response) -> None:
@@ -141,22 +150,13 @@ class Gateway:
             link.done.set()
             self._connections.discard(connection)
 
-    async def _admit(
-        self, link: Link, handshake: Handshake, adapter: Adapter, session_id: str, held: ExitStack
-    ) -> Connection:
+    async def _admit(self, link: Link, handshake: Handshake, adapter: Adapter, new_id: str, held: ExitStack) -> Connection:
         """The session of an accepted handshake; `held` holds a slot for the connection. Raises what the refusal says."""
-        ws = link.ws
         if self.draining:
             raise ShuttingDown("the server is shutting down; connect again in a few seconds")
-        key = adapter.key(handshake)
-        self.authenticator.check(
-            key,
-            peer=ws.remote_address[0] if ws.remote_address else "",
-            origin=handshake.headers.get("origin"),
-            host=handshake.headers.get("host"),
-        )
+        key = self._check_key(link.ws, handshake, adapter)
         resuming = adapter.resuming(handshake)
-        who = owner(handshake.path, key, resuming.session if resuming else session_id)
+        who = owner(handshake.path, key, resuming.session if resuming else new_id)
         if resuming and (connection := await self._waiting(who, handshake, must=resuming.must)):
             held.enter_context(self.slots.take())
             link.after = resuming.after
@@ -168,11 +168,42 @@ class Gateway:
             self._services.web.check(wire.options.callback.url)
         self._services.load.admit()
         held.enter_context(self.slots.take())
-        connection = Connection(link, wire, self._services, session_id, self._parking)
-        task = asyncio.create_task(self._run(connection, link, who), name=f"session {session_id}")
+        connection = Connection(link, wire, self._services, new_id, self._parking)
+        task = asyncio.create_task(self._run(connection, link, who), name=f"session {new_id}")
         self.session_tasks.add(task)
         task.add_done_callback(self.session_tasks.discard)
         return connection
+
+    def _check_key(self, ws: ServerConnection, handshake: Handshake, adapter: Adapter) -> str | None:
+        """Raises `Unauthorized`."""
+        key = adapter.key(handshake)
+        self.authenticator.check(
+            key,
+            peer=ws.remote_address[0] if ws.remote_address else "",
+            origin=handshake.headers.get("origin"),
+            host=handshake.headers.get("host"),
+        )
+        return key
+
+    async def _handed_over(self, ws: ServerConnection) -> bool:
+        """Whether another worker holds the session to go on with, and has served it over this connection. What is wrong with
+        the handshake is told by the one that is asked."""
+        async with asyncio.timeout(self._services.settings.handshake_timeout_s):
+            await asyncio.wait({ws.request_rcvd, ws.connection_lost_waiter}, return_when=asyncio.FIRST_COMPLETED)
+        if self._siblings is None or self.draining or ws.request is None:
+            return False
+        handshake = _handshake(ws.request)
+        try:
+            adapter = self._adapters[handshake.path]
+            resuming = adapter.resuming(handshake)
+            address = self._siblings.holder(resuming.session) if resuming else None
+            if not address:
+                return False
+            self._check_key(ws, handshake, adapter)
+            await tunnel(ws, ws.request, address)
+        except (VoiceForgeError, KeyError, OSError):
+            return False
+        return True
 
     async def _waiting(self, who: Owner, handshake: Handshake, *, must: bool) -> Connection | None:
         """The session to go on with, when its client is gone. With `must`, raises why there is none."""
