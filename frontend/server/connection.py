@@ -69,6 +69,8 @@ IN_USE = "the session's client is already connected; close that connection, or b
 UNKNOWN = "there is no session of this id and API key that waits for its client; begin a new one, without session="
 PONG_S = 1.5
 """What a connection has to answer a ping in, before another one takes its session over."""
+SESSION_BYTES = 150_000
+"""What a session takes besides its audio and messages; measured."""
 DECODER_BYTES = 5 * 2**20
 """What a decoder of coded audio takes."""
 DELIBERATE = (1000, 1001, 1005)
@@ -287,9 +289,9 @@ class Connection:
 
     @property
     def _size(self) -> int:
-        """Bytes that the session holds, about."""
+        """Bytes, about."""
         decoders = DECODER_BYTES if isinstance(self._input, CodedInput) else 0
-        return sum(s.size for s in self._sessions) + self._outbox.size + decoders
+        return SESSION_BYTES + sum(s.size for s in self._sessions) + self._outbox.size + decoders
 
     @property
     def _held(self) -> Held:

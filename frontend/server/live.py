@@ -91,6 +91,7 @@ class LiveSession:
         """Lets go of the engine's sequences once nothing is under way; audio that comes later opens them again."""
         while self._running:
             await asyncio.wait(self._running)
+        self._report(backlog=0.0, finals=0)  # the rest of a frame waits for the client, not for the engine
         await self._vad.close()
         await self._asr.close()
 

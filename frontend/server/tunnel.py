@@ -13,15 +13,10 @@ from websockets.http11 import Request
 class _End(asyncio.Protocol):
     """What comes here goes to the other end, as fast as that takes it."""
 
-    transport: asyncio.Transport
     other: asyncio.Transport | None = None
 
     def __init__(self, lost: asyncio.Event) -> None:
         self._lost = lost
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
 
     def data_received(self, data: bytes) -> None:
         assert self.other
@@ -49,15 +44,15 @@ async def tunnel(ws: ServerConnection, request: Request, address: str) -> None:
     host, _, port = urlsplit(address).netloc.partition(":")
     lost = asyncio.Event()
     client, worker = _End(lost), _End(lost)
-    await asyncio.get_running_loop().create_connection(lambda: worker, host, int(port))
+    onward, _ = await asyncio.get_running_loop().create_connection(lambda: worker, host, int(port))
     if ws.transport.is_closing():  # the client did not wait
-        worker.transport.abort()
+        onward.abort()
         return
-    client.other, worker.other = worker.transport, ws.transport
+    client.other, worker.other = onward, ws.transport
     ws.transport.set_protocol(client)
     try:
-        worker.transport.write(request.serialize())
+        onward.write(request.serialize())
         await lost.wait()
     finally:
-        worker.transport.close()
+        onward.close()
         ws.transport.close()

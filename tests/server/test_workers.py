@@ -149,9 +149,9 @@ async def test_a_session_goes_on_whichever_worker_is_reached(server: Server, spe
                     await again.ws.wait_closed()
                 else:
                     closed = await again.finish()
+                    await again.ws.wait_closed()
         assert again.text() == expected != ""
         assert closed["audio_s"] == pytest.approx(len(said) / 16_000, abs=0.001)
-        await again.ws.wait_closed()
         assert (again.ws.close_code, again.ws.close_reason) == (1000, "client closed the stream")
     assert server.metric("voiceforge_resumed_total") == 16
     assert server.metric("voiceforge_parked_sessions") == 0
