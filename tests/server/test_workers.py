@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,7 +27,9 @@ from tests.conftest import Client, Server, client, silence
 def server(repository: Path, tmp_path: Path) -> Iterator[Server]:
     running = Server(repository, tmp_path / "log.txt", workers="2", max_connections="41")
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and 'worker="1"' not in running.get("/metrics")[1]:
+    while time.monotonic() < deadline and not {'worker="0"', 'worker="1"'} <= set(
+        re.findall(r'worker="\d"', running.get("/metrics")[1])
+    ):
         time.sleep(0.1)  # the first one is ready alone
     yield running
     running.stop()
@@ -161,7 +164,9 @@ async def test_a_session_of_a_worker_that_died_is_unknown(server: Server):
     async with contextlib.AsyncExitStack() as held:
         opened = [await held.enter_async_context(client(server.ws)) for _ in range(8)]
         lost = next(i for i in (c.messages[0]["session_id"] for c in opened) if uuid.UUID(i).int % 64 == 0)
-        workers(server)["0"].kill()
+        worker = workers(server)["0"]
+        worker.kill()
+        await asyncio.to_thread(psutil.wait_procs, [worker], 10)
     for _ in range(4):
         with pytest.raises(InvalidStatus) as refused:
             async with client(server.ws, session=lost):
