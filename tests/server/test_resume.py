@@ -8,14 +8,16 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.conftest import RATE, Client, Message, Server, client, silence
+from tests.conftest import RATE, ROOT, Client, Message, Server, client, silence
 
 TEXT = "The old woman walked through the garden, and the dog followed her slowly."
+SCHEMA = jsonschema.Draft202012Validator(json.loads((ROOT / "frontend/protocols/native.schema.json").read_text()))
 SECOND = "The train to London leaves at half past three."
 
 
@@ -134,11 +136,29 @@ async def test_a_cut_in_mid_sentence_changes_neither_text_nor_times(server: Serv
             await again.audio(audio[held:], realtime=True)
             closed = await again.finish()
     assert closed["audio_s"] == pytest.approx(len(audio) / RATE, abs=0.001)
+    for message in (*c.messages, *again.messages):
+        SCHEMA.validate(message)
     assert closed["finals"] == len(expected)
     assert [m["transcript"] for m in again.finals()] == [m["transcript"] for m in expected]
     assert said(again.finals()) == [
         (w, pytest.approx(start, abs=0.05), pytest.approx(end, abs=0.05)) for w, start, end in said(expected)
     ]
+
+
+async def test_the_closing_sums_are_those_of_the_results(server: Server, speak):
+    async with client(server.ws) as c:
+        await c.audio(np.concatenate([speak(TEXT).audio, silence(0.8), speak(SECOND).audio, silence(0.8)]), realtime=True)
+        closed = await c.finish()
+    results = [m["metadata"] for m in c.messages if m["type"] in ("interim", "final")]
+    lags = sorted(m["metadata"]["lag_ms"] for m in c.finals())
+    assert closed["finals"] == len(lags) > 1
+    assert closed["interims"] == len(results) - len(lags)
+    assert closed["engine_ms"] == pytest.approx(
+        sum(m["encode_ms"] + m["decode_ms"] for m in results), abs=0.1 * len(results)
+    )
+    assert closed["lag_ms"]["p50"] == pytest.approx(lags[(len(lags) + 1) // 2 - 1], abs=0.1)
+    assert closed["lag_ms"]["p95"] == pytest.approx(lags[-1], abs=0.1)
+    assert all(m["lag_ms"] > 0 for m in results)
 
 
 async def test_a_final_that_was_made_while_the_line_was_down_comes_once(server: Server, speak):
