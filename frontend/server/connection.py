@@ -139,19 +139,17 @@ class Connection:
             while True:
                 link, self._next = await self._next, asyncio.get_running_loop().create_future()
                 try:
-                    vanished = await self._over(link, main)
+                    if not await self._over(link, main):
+                        await self._deliver(main)
+                        return
                 finally:
                     self._link = None
                     link.done.set()
-                if not vanished:
-                    break
-                if not await self._another(main):
+                del link  # and the buffers of its connection
+                if not await self._another():
                     self._count("client_gone")
-                    break
-            if self._delivery and not main.done():  # nobody is left to tell; a callback still gets its results
-                self._outbox.close()
-                self._hear_no_more(None)
-                await main
+                    await self._deliver(main)
+                    return
         finally:
             self._ended = True
             self._outbox.close()
@@ -163,6 +161,13 @@ class Connection:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _deliver(self, main: asyncio.Task[VoiceForgeError | None]) -> None:
+        """Nobody is left to tell, but a callback still gets its results."""
+        if self._delivery and not main.done():
+            self._outbox.close()
+            self._hear_no_more(None)
+            await main
 
     # --- connections ----------------------------------------------------------------------------------------------
 
@@ -246,7 +251,7 @@ class Connection:
                 main.result()
                 self._outbox.finish()
 
-    async def _another(self, main: asyncio.Task[VoiceForgeError | None]) -> bool:
+    async def _another(self) -> bool:
         """Whether the client comes back in time. What was accepted is worked on meanwhile; then the engine is let go."""
         reader = self._reader
         with self._parking.place(self._size) as leave:

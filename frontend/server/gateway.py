@@ -211,11 +211,11 @@ class Gateway:
         if not must and len(found) != 1:
             return None  # several streams share a name: nobody knows which one this is
         try:
-            for connection in found:
-                connection.wire.check_resumed(handshake)
-                await connection.check_vacant()
-                return connection
-            raise UnknownSession(UNKNOWN)
+            if not found:
+                raise UnknownSession(UNKNOWN)
+            found[0].wire.check_resumed(handshake)
+            await found[0].check_vacant()
+            return found[0]
         except (SessionDiffers, SessionInUse, UnknownSession):
             if must:
                 raise
