@@ -12,7 +12,6 @@ from typing import Any
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
-from websockets.frames import CloseCode
 
 from frontend.audio.channels import Channels
 from frontend.audio.resample import Pcm
@@ -47,6 +46,7 @@ from frontend.protocols.base import (
 )
 from frontend.server.callbacks import Delivery, delivering
 from frontend.server.decoders import CodedInput
+from frontend.server.link import Link, vanished
 from frontend.server.live import LiveSession
 from frontend.server.outbox import Outbox
 from frontend.server.parking import Parking
@@ -73,19 +73,6 @@ SESSION_BYTES = 150_000
 """What a session takes besides its audio and messages; measured."""
 DECODER_BYTES = 5 * 2**20
 """What a decoder of coded audio takes."""
-DELIBERATE = (1000, 1001, 1005)
-"""Close codes of a client that means to end its session."""
-
-
-class Link:
-    """One connection of a client, for the session that it is meant for. `after`: as in `Resuming`."""
-
-    def __init__(self, ws: ServerConnection, after: int | None = None) -> None:
-        self.ws, self.after = ws, after
-        self.opened: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        """Whether its handshake succeeded."""
-        self.done = asyncio.Event()
-        """The session does not need it any more."""
 
 
 class Connection:
@@ -188,7 +175,7 @@ class Connection:
             ws.transport.abort()
             return
         except ConnectionClosed as error:
-            if _vanished(error):
+            if vanished(error):
                 return
             raise UnknownSession(UNKNOWN) from None
         raise SessionInUse(IN_USE)
@@ -216,7 +203,7 @@ class Connection:
         try:
             return await self._served(link.ws, main, writer)
         except ConnectionClosed as error:
-            if self._resumable and _vanished(error):
+            if self._resumable and vanished(error):
                 return True
             self._count("client_gone")
         except SlowClient as error:
@@ -583,10 +570,3 @@ class Connection:
 def _percentile(ordered: Sequence[float], p: int) -> float:
     """The nearest rank."""
     return ordered[-(-len(ordered) * p // 100) - 1]
-
-
-def _vanished(error: ConnectionClosed) -> bool:
-    """Whether the client did not mean to go: no close frame, one of a proxy's, or our own for pings without an answer."""
-    if error.rcvd:
-        return error.rcvd.code not in DELIBERATE
-    return error.sent is None or error.sent.code == CloseCode.INTERNAL_ERROR

@@ -25,7 +25,8 @@ from frontend.control.auth import Authenticator
 from frontend.control.limits import ConnectionSlots
 from frontend.errors import SessionDiffers, SessionInUse, ShuttingDown, UnknownSession, VoiceForgeError
 from frontend.protocols.base import Adapter, Handshake, Refusal
-from frontend.server.connection import UNKNOWN, Connection, Link
+from frontend.server.connection import UNKNOWN, Connection
+from frontend.server.link import Link
 from frontend.server.parking import Owner, Parking, owner
 from frontend.server.sessions import Services, asr_stream
 from frontend.server.siblings import Siblings, session_id
