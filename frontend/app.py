@@ -121,7 +121,8 @@ async def serving(settings: Settings, models: Sequence[str], siblings: Siblings 
         metrics.engine_lag.set_function(services.load.lag)
         held.push_async_callback(services.decoders.close)
         await services.decoders.start()  # loading FFmpeg takes a while, which no stream shall wait for
-        gateway = Gateway(services, Authenticator(settings.keys), [NativeAdapter(), DeepgramAdapter(), RealtimeAdapter()])
+        adapters = [NativeAdapter(), DeepgramAdapter(resume=settings.resume_deepgram), RealtimeAdapter()]
+        gateway = Gateway(services, Authenticator(settings.keys), adapters, siblings)
         async with listening(settings, services, gateway, triton, infos, siblings) as running:
             yield running
 

@@ -12,6 +12,9 @@ VoiceForgeError
 ├── ShuttingDown          SHUTTING_DOWN           1012  503   retryable
 ├── NoData                NO_DATA                 1011  408   neither audio nor keep_alive for too long
 ├── SessionTooLong        SESSION_TOO_LONG        1008  408   the session limit was reached; open a new one
+├── UnknownSession        UNKNOWN_SESSION         1008  404   `session=` names none that waits; begin a new one
+├── SessionInUse          SESSION_IN_USE          1008  409   `session=` names one whose client is connected
+├── SessionDiffers        SESSION_DIFFERS         1008  409   `session=` with other settings than the session has
 ├── SlowClient            SLOW_CLIENT             1008  408   results were not read
 ├── UnknownModel          UNKNOWN_MODEL           1008  404   `model=` names none that is loaded
 │   └── ModelGone         UNKNOWN_MODEL           1008  404   fatal: the model of a running session was unloaded
@@ -81,6 +84,18 @@ class NoData(VoiceForgeError):
 
 class SessionTooLong(VoiceForgeError):
     code, close_code, status = "SESSION_TOO_LONG", 1008, 408
+
+
+class UnknownSession(VoiceForgeError):
+    code, close_code, status = "UNKNOWN_SESSION", 1008, 404
+
+
+class SessionInUse(VoiceForgeError):
+    code, close_code, status = "SESSION_IN_USE", 1008, 409
+
+
+class SessionDiffers(VoiceForgeError):
+    code, close_code, status = "SESSION_DIFFERS", 1008, 409
 
 
 class SlowClient(VoiceForgeError):

@@ -48,6 +48,15 @@ class Settings(BaseSettings):
     max_session_s: float = 1800.0
     ping_interval_s: float = 20.0
     handshake_timeout_s: float = 10.0
+    resume_s: Annotated[float, Field(ge=0)] = 60.0
+    """For so long a session waits for a client that has vanished and may go on with it; 0: it does not wait."""
+    resume_deepgram: bool = False
+    """Go on with sessions by Deepgram's `x-deepgram-session-id` too. Off: its Python SDK sends one id with all streams of a
+    client object, so that one caller's stream could go on with another's."""
+    max_parked: Annotated[int, Field(ge=0)] = 100
+    """Sessions that wait for their clients; the one that has waited longest makes room."""
+    parked_memory_mb: Annotated[int, Field(ge=1)] = 64
+    """What they may hold: a second of audio each, or the segment that was being spoken; a decoder of coded audio 5 MB."""
     slow_client_s: float = 20.0
     """A client that reads nothing for so long is closed; up to then its results wait in a bounded outbox."""
     max_outbox: int = 256

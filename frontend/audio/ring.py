@@ -19,6 +19,11 @@ class AudioRing:
         self.begin = 0
         self.end = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes of the buffer."""
+        return self._buffer.nbytes
+
     def append(self, audio: Pcm) -> None:
         used = self.end - self.begin
         if self._first + used + len(audio) > len(self._buffer):

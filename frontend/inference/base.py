@@ -22,7 +22,9 @@ class VadStream(Protocol):
         """
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Lets go of what the engine holds; another request opens it again."""
+        ...
 
 
 class AsrStream(Protocol):
@@ -37,7 +39,9 @@ class AsrStream(Protocol):
         """
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """As for `VadStream`."""
+        ...
 
 
 class Engine(Protocol):

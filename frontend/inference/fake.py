@@ -37,14 +37,12 @@ class FakeEngine:
         self.open_streams = 0
 
     def vad_stream(self) -> FakeVadStream:
-        self.open_streams += 1
         return FakeVadStream(self)
 
     def asr_stream(self, model: str, language: str, *, task: str = "transcribe", alternatives: int = 0) -> FakeAsrStream:
         info = self.model(model)
         info.check_task(task)
         info.language(language)
-        self.open_streams += 1
         return FakeAsrStream(self, model)
 
     def model(self, name: str) -> ModelInfo:
@@ -78,26 +76,39 @@ class FakeEngine:
         pass
 
 
-class FakeVadStream:
-    def __init__(self, engine: FakeEngine) -> None:
-        self._engine = engine
+class _Stream:
+    """Counts as open from the beginning, and again when it is asked something after a close."""
 
+    def __init__(self, engine: FakeEngine) -> None:
+        self._engine, self._open = engine, False
+        self._asked()
+
+    def _asked(self) -> None:
+        self._engine.open_streams += not self._open
+        self._open = True
+
+    async def close(self) -> None:
+        self._engine.open_streams -= self._open
+        self._open = False
+
+
+class FakeVadStream(_Stream):
     async def probabilities(self, audio: Pcm) -> list[float]:
+        self._asked()
         while self._engine.away:  # noqa: ASYNC110 - a plain flag is easier to script
             await asyncio.sleep(0.005)
         frames = audio.reshape(-1, FRAME).astype(np.float32)
         return [1.0 if level > 500 else 0.0 for level in np.abs(frames).mean(axis=1)]
 
-    async def close(self) -> None:
-        self._engine.open_streams -= 1
 
-
-class FakeAsrStream:
+class FakeAsrStream(_Stream):
     def __init__(self, engine: FakeEngine, model: str) -> None:
-        self._engine, self.model = engine, model
+        super().__init__(engine)
+        self.model = model
 
     async def decode(self, request: RunAsr, audio: Pcm) -> Hypothesis:
         engine = self._engine
+        self._asked()
         while engine.away:
             if request.command is not Decode.FINAL:
                 raise EngineUnavailable("the fake engine is away")
@@ -111,6 +122,3 @@ class FakeAsrStream:
         words = tuple(Word(f" {w}", i * step, (i + 1) * step, 0.9) for i, w in enumerate(text.split()))
         n = len(words)
         return Hypothesis(text, tokens=tuple(range(n)), logprobs=(-0.1,) * n, words=words, word_tokens=(1,) * n)
-
-    async def close(self) -> None:
-        self._engine.open_streams -= 1

@@ -18,6 +18,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         r = self.registry
         self.connections = Gauge("voiceforge_connections", "Open WebSocket connections", registry=r)
+        self.parked = Gauge("voiceforge_parked_sessions", "Sessions that wait for a client that vanished", registry=r)
+        self.resumed = Counter("voiceforge_resumed", "Sessions that a client went on with", registry=r)
         self.refused = Counter("voiceforge_refused", "Handshakes refused, by error code", ["code"], registry=r)
         self.errors = Counter("voiceforge_errors", "Errors told to clients, by error code", ["code"], registry=r)
         self.closed = Counter("voiceforge_sessions", "Sessions ended, by reason", ["reason"], registry=r)

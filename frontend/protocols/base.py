@@ -53,6 +53,17 @@ class Refusal:
     status: int = 0
 
 
+@dataclass(frozen=True)
+class Resuming:
+    """The session that a handshake means to go on with, by a name that only its client knows."""
+
+    session: str
+    after: int | None = None
+    """The last final that the client got, by its segment; None: whatever it is not known to have got is told again."""
+    must: bool = True
+    """Without such a session the handshake is refused; otherwise it begins one of this name."""
+
+
 # --- the session that a client wants ------------------------------------------------------------------------------
 
 
@@ -90,6 +101,8 @@ class StreamOptions:
     """A session for each channel, instead of one for their mix."""
     text: TextOptions = field(default_factory=TextOptions)
     callback: Callback | None = None
+    resumable: bool = False
+    """The session waits for a client that vanishes."""
     must_send: bool = True
     """A client that sends nothing for long is taken for gone; otherwise pings alone tell."""
 
@@ -105,11 +118,13 @@ class StreamOptions:
 @dataclass(frozen=True)
 class Outgoing:
     """A message for the client. One with `partial_of` is replaced, while it waits, by the next of that segment, and is
-    dropped when one that `settles` the segment comes; a segment is (channel, number)."""
+    dropped when one that `settles` the segment comes; a segment is (channel, number). Others but a `greeting` are told again
+    over a new connection, when the one before broke and they may not have arrived."""
 
     body: Body
     partial_of: tuple[int, int] | None = None
     settles: tuple[int, int] | None = None
+    greeting: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,6 +185,15 @@ class Opened:
 
 
 @dataclass(frozen=True)
+class Held:
+    """The audio that the server has taken, so that a client can send what was lost: from there on. `samples` of each
+    channel, at the client's rate, of raw audio; `bytes` of any."""
+
+    bytes: int
+    samples: int | None
+
+
+@dataclass(frozen=True)
 class Totals:
     """A session's sums. `speech` and `received` are samples."""
 
@@ -177,6 +201,10 @@ class Totals:
     speech: int = 0
     n_partials: int = 0
     n_finals: int = 0
+    engine_ms: float = 0.0
+    """What encoding and decoding took, of the results that were told."""
+    lag_ms: tuple[float, float] | None = None
+    """Of the finals, the 50th and the 95th percentile; None without any."""
 
 
 class Wire(Protocol):
@@ -192,6 +220,14 @@ class Wire(Protocol):
         ...
 
     def opened(self, session: Opened, now: str) -> list[Outgoing]: ...
+
+    def check_resumed(self, handshake: Handshake) -> None:
+        """Raises `SessionDiffers` when a client that goes on with the session asks for other settings."""
+        ...
+
+    def resumed(self, session: Opened, held: Held, now: str) -> list[Outgoing]:
+        """The client is back: greetings."""
+        ...
 
     def configured(self, model: str, now: str) -> list[Outgoing]: ...
 
@@ -232,6 +268,10 @@ class Adapter(Protocol):
 
     def headers(self, request_id: str) -> Mapping[str, str]:
         """What the answer to an accepted handshake carries besides."""
+        ...
+
+    def resuming(self, handshake: Handshake) -> Resuming | None:
+        """Raises `InvalidConfig` for what names no session."""
         ...
 
     def wire(self, handshake: Handshake) -> Wire:

@@ -73,6 +73,7 @@ class StreamConfig(BaseModel):
             alternatives=self.alternatives,
             stability=self.stability,
             interim_results=self.interim_results,
+            resumable=True,
             vad_enabled=self.vad_enabled,
             endpointing_ms=self.endpointing_ms,
             text=self.text,

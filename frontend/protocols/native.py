@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from frontend.errors import InvalidMessage, VoiceForgeError
+from frontend.errors import InvalidConfig, InvalidMessage, SessionDiffers, VoiceForgeError
 from frontend.protocols.base import (
     Audio,
     Body,
@@ -17,10 +18,12 @@ from frontend.protocols.base import (
     Configure,
     Finalize,
     Handshake,
+    Held,
     KeepAlive,
     Opened,
     Outgoing,
     Refusal,
+    Resuming,
     StreamOptions,
     Totals,
     seconds,
@@ -61,6 +64,14 @@ class NativeAdapter:
     def headers(self, request_id: str) -> dict[str, str]:
         return {}
 
+    def resuming(self, handshake: Handshake) -> Resuming | None:
+        session, after = handshake.last("session"), handshake.last("after")
+        if session is None:
+            return None
+        if after is not None and not re.fullmatch(r"[0-9]{1,9}", after):
+            raise InvalidConfig(f"after={after[:40]!r} is no segment; give the `segment` of the last final that came")
+        return Resuming(session, None if after is None else int(after))
+
     def wire(self, handshake: Handshake) -> NativeWire:
         return NativeWire(from_query(handshake.query))
 
@@ -79,7 +90,7 @@ class NativeWire:
 
     def __init__(self, config: StreamConfig) -> None:
         self.config = config
-        self._in_effect = config
+        self._first = self._in_effect = config
         self._pipeline = TextPipeline(config.text, config.language)
         self._session_id = ""
         self._handlers: dict[str, Callable[[Mapping[str, Any]], Command]] = {
@@ -136,8 +147,27 @@ class NativeWire:
 
     def opened(self, session: Opened, now: str) -> list[Outgoing]:
         self._session_id = session.session_id
+        return [Outgoing(self._ready(session, now), greeting=True)]
+
+    def check_resumed(self, handshake: Handshake) -> None:
+        """Settings may be left out, or be what they were in the first handshake, or what they are now."""
+        asked = from_query(handshake.query)
+        given = [name for name in StreamConfig.model_fields if name in handshake.query]
+        for name in given:
+            value = getattr(asked, name)
+            if value not in (getattr(self._first, name), getattr(self.config, name)):
+                told = str(getattr(self.config, name))[:60]
+                raise SessionDiffers(
+                    f"{name} of this session is {told}; leave it out, or begin a new session without session="
+                )
+
+    def resumed(self, session: Opened, held: Held, now: str) -> list[Outgoing]:
+        told = {"resumed": True, "held": {"bytes": held.bytes, "samples": held.samples}}
+        return [Outgoing(self._ready(session, now) | told, greeting=True)]
+
+    def _ready(self, session: Opened, now: str) -> Body:
         head = {"type": "ready", "session_id": session.session_id, "model": session.model}
-        return [Outgoing({**head, **self._settings(session.model), "limits": dict(session.limits), "timestamp": now})]
+        return {**head, **self._settings(session.model), "limits": dict(session.limits), "timestamp": now}
 
     def configured(self, model: str, now: str) -> list[Outgoing]:
         if (self.config.text, self.config.language) != (self._in_effect.text, self._in_effect.language):
@@ -175,6 +205,8 @@ class NativeWire:
             "speech_s": seconds(totals.speech),
             "interims": totals.n_partials,
             "finals": totals.n_finals,
+            "engine_ms": round(totals.engine_ms, 1),
+            "lag_ms": totals.lag_ms and {"p50": round(totals.lag_ms[0], 1), "p95": round(totals.lag_ms[1], 1)},
         }
         reason = self.close_frame(error)[1]
         body = {"type": "closed", "session_id": self._session_id, **sums, "reason": reason, "timestamp": now}
@@ -220,7 +252,8 @@ def _described(error: VoiceForgeError) -> Body:
 
 
 def _timings(t: Timings) -> Body:
-    return {"queue_ms": round(t.queue_ms, 1), "encode_ms": round(t.encode_ms, 1), "decode_ms": round(t.decode_ms, 1)}
+    named = {"queue_ms": t.queue_ms, "encode_ms": t.encode_ms, "decode_ms": t.decode_ms, "lag_ms": t.lag_ms}
+    return {name: round(value, 1) for name, value in named.items()}
 
 
 def _word(w: Word, low: bool, *, hidden: bool) -> Body:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 from frontend.audio.ring import AudioRing
 from frontend.control.load import EngineLoad
@@ -32,6 +33,8 @@ class LiveSession:
         self.core = SessionCore(settings)
         self._vad, self._asr, self._metrics, self._load, self._emit = vad, asr, metrics, load, emit
         self._ring = AudioRing()
+        self._arrivals: list[tuple[int, float]] = []
+        """Samples received and when, after each piece of audio and at each request for a final."""
         self._max_backlog = round(max_backlog_s * RATE)
         self._room = asyncio.Event()
         self._room.set()
@@ -76,6 +79,7 @@ class LiveSession:
         """Takes audio, whether there is room or not."""
         self._metrics.audio.inc(len(samples) / RATE)
         self._ring.append(samples)
+        self._arrived(self.core.received + len(samples))
         self._carry_out(self.core.audio(len(samples)))
 
     def restart(self, settings: SessionSettings, asr: AsrStream) -> None:
@@ -83,7 +87,21 @@ class LiveSession:
         assert self.core.received == 0
         self.core, self._asr = SessionCore(settings), asr
 
+    async def rest(self) -> None:
+        """Lets go of the engine's sequences once nothing is under way; audio that comes later opens them again."""
+        while self._running:
+            await asyncio.wait(self._running)
+        self._report(backlog=0.0, finals=0)  # the rest of a frame waits for the client, not for the engine
+        await self._vad.close()
+        await self._asr.close()
+
+    @property
+    def size(self) -> int:
+        """Bytes of audio held."""
+        return self._ring.size
+
     def finalize(self) -> None:
+        self._arrived(self.core.received)
         self._carry_out(self.core.finalize())
 
     def discard(self) -> None:
@@ -92,6 +110,7 @@ class LiveSession:
 
     def close(self) -> None:
         """No more audio; `finished` is set when every final has been emitted."""
+        self._arrived(self.core.received)
         self._carry_out(self.core.close())
 
     def _carry_out(self, effects: list[Effect]) -> None:
@@ -104,6 +123,8 @@ class LiveSession:
                 case Emit(event):
                     self._tell(event)
         self._ring.release(self.core.needed_from)
+        while self._arrivals and self._arrivals[0][0] < self.core.needed_from:
+            del self._arrivals[0]
         backlog = self.core.backlog
         if backlog > self._max_backlog:
             self._room.clear()
@@ -151,7 +172,21 @@ class LiveSession:
         finally:
             self._load.answered(ticket)
 
+    def _arrived(self, n_samples: int) -> None:
+        self._arrivals.append((n_samples, time.perf_counter()))
+
+    def _lag_ms(self, event: Partial | Final) -> float:
+        """As `Timings` says."""
+        if isinstance(event, Final) and event.requested:
+            at = next(at for n, at in reversed(self._arrivals) if n <= event.needed)
+        else:
+            needed = event.needed if isinstance(event, Final) else event.end
+            at = next(at for n, at in self._arrivals if n >= needed)
+        return (time.perf_counter() - at) * 1000
+
     def _tell(self, event: Event) -> None:
+        if isinstance(event, Final | Partial):
+            event = replace(event, timings=replace(event.timings, lag_ms=self._lag_ms(event)))
         if isinstance(event, Final):
             self._metrics.finals.inc()
             self._metrics.speech.inc((event.end - event.start) / RATE)

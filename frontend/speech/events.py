@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 
@@ -28,11 +28,14 @@ class Word:
 
 @dataclass(frozen=True)
 class Timings:
-    """Where the time of a decode went, in milliseconds."""
+    """Where the time of a result went, in milliseconds: at the engine, and `lag_ms` from when the last audio that the result
+    needs arrived, or the request for it, until it is told. What a partial needs ends with its window; a final needs the
+    silence that ends its segment too, or the rest of a full window."""
 
     queue_ms: float = 0.0
     encode_ms: float = 0.0
     decode_ms: float = 0.0
+    lag_ms: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,8 @@ class Final:
     word_tokens: tuple[int, ...] = ()
     """How many of the tokens each word is made of."""
     no_speech_probability: float = 0.0
+    needed: int = 0
+    """Audio before this sample was needed to know that the segment ends."""
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,8 @@ class _Segment:
     end: int | None = None
     """Set when it has ended and waits for its final."""
     speech_end: int = 0
+    needed: int = 0
+    """What had been heard when it ended."""
     requested: bool = False
     owed: bool = False
     """A final is expected even if nothing was said."""
@@ -337,7 +339,7 @@ class SessionCore:
         """The running segment waits for its final."""
         segment, self._segment = self._segment, None
         assert segment is not None
-        segment.end, segment.speech_end = end, speech_end
+        segment.end, segment.speech_end, segment.needed = end, speech_end, self._gate.position
         self._floor = end
         self._ended.append(segment)
 
@@ -355,6 +357,7 @@ class SessionCore:
             speech_end = min(flush.at, self._gate.last_speech) if self.settings.vad_enabled else flush.at
             self._segment.requested, self._segment.owed = True, flush.requested
             self._end(min(flush.at, speech_end + self.settings.vad.tail), speech_end)
+            self._ended[-1].needed = flush.at
             effects.append(Emit(SpeechEnded(speech_end)))
         self._gate.interrupt()
         self._floor = max(self._floor, self._gate.position)
@@ -363,6 +366,7 @@ class SessionCore:
         if flush.requested and not answered:
             nothing = _Segment(self._floor, self._floor, Stabilizer(self.settings.stable), requested=True, owed=True)
             nothing.end = nothing.speech_end = self._floor
+            nothing.needed = flush.at
             self._ended.append(nothing)
         return effects
 
@@ -470,7 +474,9 @@ class SessionCore:
         self._find_language(segment, request, h)
         placed = [] if told_words.invented(h) else told_words.placed(h.words, request.start)
         kept = self._heard_words(placed, segment)
-        return self._final(segment, request, h, placed, kept, request.end, ends_utterance=not segment.parted)
+        return self._final(
+            segment, request, h, placed, kept, request.end, needed=segment.needed, ends_utterance=not segment.parted
+        )
 
     def _cut(self, running: _Running, h: Hypothesis) -> list[Effect]:
         """Tells the words of a window that was full, up to a gap between two; what follows is decoded again from there."""
@@ -480,7 +486,7 @@ class SessionCore:
         earliest = request.start + self.settings.max_segment // 2
         at, n = best_gap(segment.probabilities, segment.heard_from, words, earliest, request.end)
         kept = [] if told_words.invented(h) else self._heard_words(words[:n], segment)
-        effects = self._final(segment, request, h, words, kept, at, ends_utterance=False)
+        effects = self._final(segment, request, h, words, kept, at, needed=request.end, ends_utterance=False)
         edges = [0, *accumulate(h.word_tokens)]
         settled = segment.settled
         segment.settled = Stabilizer(self.settings.stable, settled.tokens[edges[n] :], max(0, settled.n_words - n))
@@ -501,7 +507,7 @@ class SessionCore:
 
     def _final(
         self, segment: _Segment, request: RunAsr, h: Hypothesis, placed: Sequence[Word], kept: Sequence[Word], end: int, *,
-        ends_utterance: bool,
+        needed: int, ends_utterance: bool,
     ) -> list[Effect]:  # fmt: skip
         """`kept` are those of the words `placed` that are told."""
         dropped = len(kept) < len(h.words)
@@ -514,7 +520,7 @@ class SessionCore:
         final = Final(
             request.segment, request.start, end, text, _confidence(kept, h) if text else 0.0, told_words.told(kept),
             h.timings, requested, ends_utterance, h.language, h.language_probability,
-            *(told_words.tokens_of(h, placed, kept) if text else ((), (), ())), h.no_speech_probability,
+            *(told_words.tokens_of(h, placed, kept) if text else ((), (), ())), h.no_speech_probability, needed,
         )  # fmt: skip
         return [Emit(final)]
 

@@ -214,7 +214,7 @@ async def test_a_clock_that_jumps_is_not_noticed(start_server, speak, tmp_path: 
 
 
 async def test_two_hundred_connects_and_drops_leave_nothing_behind(start_server, speak):
-    server = start_server()
+    server = start_server(resume_s="1")
     audio = speak("Please open the window.").audio.tobytes()
 
     async def drop(stage: int) -> None:
@@ -236,11 +236,14 @@ async def test_two_hundred_connects_and_drops_leave_nothing_behind(start_server,
     for i in range(200):
         await drop(i % 4)
     for _ in range(100):
-        if server.metric("voiceforge_connections") == 0 and _held(server)["fds"] <= before["fds"] + 3:
+        if (
+            server.metric("voiceforge_connections") == server.metric("voiceforge_parked_sessions") == 0
+            and _held(server)["fds"] <= before["fds"] + 3
+        ):
             break
         await asyncio.sleep(0.1)
     after = _held(server)
-    assert server.metric("voiceforge_connections") == 0
+    assert server.metric("voiceforge_connections") == server.metric("voiceforge_parked_sessions") == 0
     assert server.metric("voiceforge_backlog_seconds") == pytest.approx(0, abs=1e-6)
     assert server.metric("voiceforge_finals_waiting") == 0
     assert after["fds"] <= before["fds"] + 3

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.conftest import Client, Server, client, silence
 
@@ -23,7 +27,9 @@ from tests.conftest import Client, Server, client, silence
 def server(repository: Path, tmp_path: Path) -> Iterator[Server]:
     running = Server(repository, tmp_path / "log.txt", workers="2", max_connections="41")
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and 'worker="1"' not in running.get("/metrics")[1]:
+    while time.monotonic() < deadline and not {'worker="0"', 'worker="1"'} <= set(
+        re.findall(r'worker="\d"', running.get("/metrics")[1])
+    ):
         time.sleep(0.1)  # the first one is ready alone
     yield running
     running.stop()
@@ -119,3 +125,50 @@ def test_a_port_that_is_taken_is_said_although_it_could_be_shared(server: Server
     assert done.returncode == 1
     assert "in use" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+async def test_a_session_goes_on_whichever_worker_is_reached(server: Server, speak):
+    """The id names the worker; with its connection broken again, over the other one, it still goes on."""
+    said = np.concatenate([speak("The train to London leaves at half past three.").audio, silence(0.3)])
+    async with client(server.ws) as c:
+        await c.audio(said)
+        expected = (await c.finish())["type"] and c.text()
+    async with contextlib.AsyncExitStack() as held:
+        opened = [await held.enter_async_context(client(server.ws)) for _ in range(8)]
+        ids = [c.messages[0]["session_id"] for c in opened]
+        assert {uuid.UUID(i).int % 64 for i in ids} == {0, 1}
+        for c in opened:
+            await c.audio(said[:16_000])
+            c.ws.transport.abort()
+            await c.ws.wait_closed()
+    for session in ids:
+        for end in (24_000, len(said)):
+            async with client(server.ws, session=session) as again:
+                ready = again.messages[0]
+                assert (ready["session_id"], ready["resumed"]) == (session, True)
+                await again.audio(said[ready["held"]["samples"] : end])
+                if end < len(said):
+                    again.ws.transport.abort()
+                    await again.ws.wait_closed()
+                else:
+                    closed = await again.finish()
+                    await again.ws.wait_closed()
+        assert again.text() == expected != ""
+        assert closed["audio_s"] == pytest.approx(len(said) / 16_000, abs=0.001)
+        assert (again.ws.close_code, again.ws.close_reason) == (1000, "client closed the stream")
+    assert server.metric("voiceforge_resumed_total") == 16
+    assert server.metric("voiceforge_parked_sessions") == 0
+
+
+async def test_a_session_of_a_worker_that_died_is_unknown(server: Server):
+    async with contextlib.AsyncExitStack() as held:
+        opened = [await held.enter_async_context(client(server.ws)) for _ in range(8)]
+        lost = next(i for i in (c.messages[0]["session_id"] for c in opened) if uuid.UUID(i).int % 64 == 0)
+        worker = workers(server)["0"]
+        worker.kill()
+        await asyncio.to_thread(psutil.wait_procs, [worker], 10)
+    for _ in range(4):
+        with pytest.raises(InvalidStatus) as refused:
+            async with client(server.ws, session=lost):
+                pass
+        assert json.loads(refused.value.response.body)["error"]["code"] == "UNKNOWN_SESSION"

@@ -16,13 +16,25 @@ from frontend.errors import (
     InvalidAudio,
     InvalidMessage,
     NoData,
+    SessionDiffers,
     ShuttingDown,
     TooManyConnections,
     Unauthorized,
     UnknownModel,
     VoiceForgeError,
 )
-from frontend.protocols.base import Audio, CloseStream, Configure, Finalize, Handshake, KeepAlive, Opened, Reply, Totals
+from frontend.protocols.base import (
+    Audio,
+    CloseStream,
+    Configure,
+    Finalize,
+    Handshake,
+    KeepAlive,
+    Opened,
+    Reply,
+    Resuming,
+    Totals,
+)
 from frontend.protocols.deepgram.live import DeepgramAdapter, DeepgramWire
 from frontend.speech.events import Final, NothingSaid, Partial, SpeechEnded, SpeechStarted, Timings, UtteranceEnded, Word
 from tests.unit.deepgram_schema import error_types, validate
@@ -332,3 +344,34 @@ def test_a_reason_fits_a_close_frame(text: str):
 @pytest.mark.parametrize("kind", error_types(), ids=lambda kind: kind.__name__)
 def test_every_error_is_told_as_the_schema_says(kind: type[VoiceForgeError]):
     validate(wire().failed(kind("what is wrong; what to do"), STAMP)[0].body)
+
+
+# --- going on with a session ----------------------------------------------------------------------------------------------
+
+SOME_RAW = {"encoding": ["linear16"], "sample_rate": ["16000"]}
+
+
+def test_a_session_is_named_by_a_header_or_a_subprotocol_where_that_is_turned_on():
+    by_header = Handshake("/v1/listen", SOME_RAW, {"x-deepgram-session-id": "abc"})
+    by_protocol = Handshake("/v1/listen", SOME_RAW, {}, ["token", "key", "x-deepgram-session-id", "abc"])
+    cut_off = Handshake("/v1/listen", SOME_RAW, {}, ["token", "key", "x-deepgram-session-id"])
+    assert DeepgramAdapter(resume=True).key(by_protocol) == "key"
+    for one in (by_header, by_protocol):
+        assert DeepgramAdapter().resuming(one) is None
+        assert not DeepgramAdapter().wire(one).options.resumable
+        assert DeepgramAdapter(resume=True).resuming(one) == Resuming("abc", must=False)
+        assert DeepgramAdapter(resume=True).wire(one).options.resumable
+    assert DeepgramAdapter(resume=True).resuming(cut_off) is None
+    assert not DeepgramAdapter(resume=True).wire(cut_off).options.resumable
+
+
+def test_nobody_goes_on_with_a_container():
+    one = Handshake("/v1/listen", {}, {"x-deepgram-session-id": "abc"})
+    assert not DeepgramAdapter(resume=True).wire(one).options.resumable
+
+
+def test_other_settings_are_another_session():
+    one = DeepgramAdapter(resume=True).wire(Handshake("/v1/listen", SOME_RAW, {}))
+    one.check_resumed(Handshake("/v1/listen", SOME_RAW, {}))
+    with pytest.raises(SessionDiffers):
+        one.check_resumed(Handshake("/v1/listen", {**SOME_RAW, "language": ["de"]}, {}))

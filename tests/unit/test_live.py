@@ -366,3 +366,56 @@ async def test_an_utterance_longer_than_the_limit_does_not_wait_for_audio_that_c
         assert not stuck, f"stopped reading after {heard.session.received / RATE} s although the engine waits for more"
         await heard.close()
     assert len(heard.finals) == 1
+
+
+# --- lag, and rest --------------------------------------------------------------------------------------------------------
+
+
+async def test_the_lag_is_counted_from_the_audio_that_a_result_needs():
+    engine = FakeEngine(delay=0.05)
+    async with live(engine, speculate=False) as heard:
+        await heard.feed(np.concatenate([quiet(0.5), loud(1.0), quiet(0.3)]))
+        await asyncio.sleep(0.8)  # the endpoint is not there yet, and this is not the server's doing
+        await heard.feed(quiet(0.5))
+        await eventually(lambda: len(heard.finals) == 1)
+        await asyncio.sleep(0.8)
+        await heard.feed(loud(0.5, 1))
+        await asyncio.sleep(0.8)
+        heard.session.finalize()
+        await eventually(lambda: len(heard.finals) == 2)
+        await heard.close()
+    lags = [f.timings.lag_ms for f in heard.finals]
+    assert all(50 <= lag < 800 for lag in lags), lags
+    assert all(e.timings.lag_ms >= 50 for e in heard.events if isinstance(e, Partial))
+
+
+async def test_a_slow_engine_shows_in_the_lag():
+    async with live(FakeEngine(delay=0.4), interim_results=False) as heard:
+        await heard.feed(utterances(1))
+        await heard.close()
+    assert heard.finals[0].timings.lag_ms >= 400
+
+
+async def test_arrivals_that_nobody_asks_about_are_forgotten():
+    async with live() as heard:
+        for i in range(5):
+            await heard.feed(np.concatenate([loud(1.0, i), quiet(20.0)]), chunk=160)
+            assert len(heard.session._arrivals) < 200
+        await heard.close()
+
+
+async def test_a_session_at_rest_holds_nothing_at_the_engine_and_goes_on():
+    audio = utterances(2)
+    engine = FakeEngine(delay=0.01)
+    async with live(engine) as heard:
+        await heard.feed(audio[: 20 * RATE // 10])
+        await heard.session.rest()
+        assert engine.open_streams == 0
+        assert heard.gauge("backlog_seconds") == pytest.approx(0)
+        await heard.feed(audio[20 * RATE // 10 :])
+        await heard.close()
+    assert engine.open_streams == 0
+    async with live() as steady:
+        await steady.feed(audio)
+        await steady.close()
+    assert heard.finals == steady.finals

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frontend.errors import InvalidAudio, InvalidConfig, InvalidMessage, VoiceForgeError
-from frontend.protocols.base import Audio, CloseStream, Configure, Finalize, KeepAlive
+from frontend.errors import InvalidAudio, InvalidConfig, InvalidMessage, SessionDiffers, VoiceForgeError
+from frontend.protocols.base import Audio, CloseStream, Configure, Finalize, Handshake, Held, KeepAlive, Opened, Resuming
 from frontend.protocols.config import StreamConfig
-from frontend.protocols.native import NativeWire
+from frontend.protocols.native import NativeAdapter, NativeWire
 
 STAMP = "2026-01-31T12:00:00.000Z"
 TYPES = ["configure", "audio", "keep_alive", "finalize", "close_stream"]
@@ -183,3 +183,41 @@ def test_a_configure_changes_only_what_it_names():
 def test_a_configure_without_settings_says_what_it_needs(fields: dict[str, object]):
     with pytest.raises(InvalidMessage, match='object "config"'):
         parse(json.dumps({"type": "configure", **fields}))
+
+
+# --- going on with a session ----------------------------------------------------------------------------------------------
+
+
+def handshake(**query: str) -> Handshake:
+    return Handshake("/ws/v1/transcribe", {k: [v] for k, v in query.items()}, {})
+
+
+def test_a_handshake_names_the_session_and_the_last_final():
+    assert NativeAdapter().resuming(handshake()) is None
+    assert NativeAdapter().resuming(handshake(session="a")) == Resuming("a")
+    assert NativeAdapter().resuming(handshake(session="a", after="12")) == Resuming("a", after=12)
+
+
+@pytest.mark.parametrize("after", ["", "-1", "1.5", "x", "9" * 10, "١"])
+def test_what_is_no_final_is_said_to_be_none(after: str):
+    with pytest.raises(InvalidConfig, match="segment"):
+        NativeAdapter().resuming(handshake(session="a", after=after))
+
+
+def test_settings_of_a_session_that_goes_on_are_those_it_has_or_began_with():
+    wire = NativeAdapter().wire(handshake(endpointing_ms="700", redact="numbers"))
+    next(iter(wire.parse('{"type": "configure", "config": {"redact": []}}')))
+    for same in ({}, {"endpointing_ms": "700"}, {"redact": "numbers"}, {"redact": ""}, {"api_key": "k", "session": "s"}):
+        wire.check_resumed(handshake(**same))
+    for other in ({"endpointing_ms": "500"}, {"redact": "pci"}, {"language": "de"}):
+        with pytest.raises(SessionDiffers, match=next(iter(other))):
+            wire.check_resumed(handshake(**other))
+
+
+def test_a_client_that_is_back_is_told_what_the_server_holds():
+    wire = NativeWire(StreamConfig())
+    for held in (Held(640, 320), Held(77, None)):
+        (out,) = wire.resumed(Opened("9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d", "nano", {}, STAMP), held, STAMP)
+        assert out.greeting
+        assert out.body["resumed"] is True
+        assert out.body["held"] == {"bytes": held.bytes, "samples": held.samples}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from frontend.errors import SlowClient
 from frontend.observability.metrics import Metrics
 from frontend.protocols.base import Outgoing
-from frontend.server.outbox import Outbox
+from frontend.server.outbox import KEPT, Outbox
 
 Message = dict[str, Any]
 
@@ -218,4 +218,138 @@ async def test_a_cancelled_outbox_leaves_nothing_counted_as_waiting():
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run
+    assert waiting(metrics) == 0
+
+
+# --- connections that break ---------------------------------------------------------------------------------------------
+
+
+class Line(Client):
+    """A client whose pongs the test sends, and whose connection breaks at the n-th message."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.breaks_at = 10**9
+        self.pings: list[asyncio.Future[float]] = []
+
+    async def send(self, text: str) -> None:
+        if len(self.got) >= self.breaks_at:
+            raise ConnectionResetError
+        await super().send(text)
+
+    async def ping(self) -> asyncio.Future[float]:
+        self.pings.append(asyncio.get_running_loop().create_future())
+        return self.pings[-1]
+
+
+def resumable(line: Line) -> tuple[Outbox, Metrics]:
+    metrics = Metrics()
+    return Outbox(line.send, metrics, limit=100, patience_s=5, ping=line.ping), metrics
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+READY = Outgoing({"type": "ready"}, greeting=True)
+
+
+async def second_connection(box: Outbox, line: Line, after: int | None = None) -> list[Message]:
+    """What comes over it."""
+    line.got, line.breaks_at = [], 10**9
+    box.again([READY], after)
+    box.finish()
+    await box.run()
+    return line.got
+
+
+async def test_what_no_pong_has_acknowledged_is_told_again_once():
+    line = Line()
+    box, metrics = resumable(line)
+    run = asyncio.create_task(box.run())
+    for message in (final(1), interim(2), {"type": "speech_ended"}):
+        box.put(outgoing(message))
+    await settle()
+    line.pings[0].set_result(0.01)
+    await settle()
+    box.put(outgoing(final(2)))
+    box.put(outgoing(interim(3)))
+    await settle()
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+    box.put(outgoing(final(3)))
+    assert await second_connection(box, line) == [{"type": "ready"}, final(2), final(3)]
+    assert waiting(metrics) == 0
+
+
+async def test_what_could_not_be_sent_is_told_over_the_next_connection():
+    line = Line()
+    line.breaks_at = 1
+    box, _ = resumable(line)
+    for n in range(1, 5):
+        box.put(outgoing(final(n)))
+    with pytest.raises(ConnectionResetError):
+        await box.run()
+    assert await second_connection(box, line) == [{"type": "ready"}, *(final(n) for n in range(1, 5))]
+
+
+async def test_a_second_break_in_the_middle_of_the_telling_again_loses_nothing():
+    line = Line()
+    line.breaks_at = 3
+    box, _ = resumable(line)
+    for n in range(1, 6):
+        box.put(outgoing(final(n)))
+    with pytest.raises(ConnectionResetError):
+        await box.run()
+    line.got, line.breaks_at = [], 2
+    box.again([READY])
+    with pytest.raises(ConnectionResetError):
+        await box.run()
+    assert await second_connection(box, line) == [{"type": "ready"}, *(final(n) for n in range(1, 6))]
+
+
+@pytest.mark.parametrize("after", range(6))
+@pytest.mark.parametrize("acknowledged", [False, True])
+async def test_a_client_may_say_what_it_has(after: int, acknowledged: bool):
+    line = Line()
+    box, _ = resumable(line)
+    run = asyncio.create_task(box.run())
+    for n in range(1, 4):
+        box.put(outgoing(final(n)))
+    await settle()
+    if acknowledged:
+        line.pings[0].set_result(0.01)
+        await settle()
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+    assert await second_connection(box, line, after) == [{"type": "ready"}, *(final(n) for n in range(1, 4) if n > after)]
+
+
+async def test_what_was_acknowledged_is_kept_for_a_while_only():
+    line = Line()
+    box, _ = resumable(line)
+    run = asyncio.create_task(box.run())
+    for n in range(1, 101):
+        box.put(outgoing(final(n)))
+        await settle()
+        if not line.pings[-1].done():
+            line.pings[-1].set_result(0.01)
+        await settle()
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+    assert box.n_unknown == 0
+    told = await second_connection(box, line, after=0)
+    assert told[1:] == [final(n) for n in range(101 - KEPT, 101)]
+
+
+async def test_partials_that_waited_for_a_client_are_old():
+    line = Line()
+    box, metrics = resumable(line)
+    box.put(READY)
+    for n in range(3):
+        box.put(outgoing(interim(n)))
+    assert await second_connection(box, line) == [{"type": "ready"}]
+    box.put(outgoing(final(1)))
+    box.close()
     assert waiting(metrics) == 0

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from frontend.errors import InvalidConfig, InvalidMessage, VoiceForgeError
+from frontend.errors import InvalidConfig, InvalidMessage, SessionDiffers, VoiceForgeError
 from frontend.protocols.base import (
     Audio,
     Body,
@@ -17,11 +17,13 @@ from frontend.protocols.base import (
     Configure,
     Finalize,
     Handshake,
+    Held,
     KeepAlive,
     Opened,
     Outgoing,
     Refusal,
     Reply,
+    Resuming,
     StreamOptions,
     Totals,
     seconds,
@@ -37,6 +39,8 @@ from frontend.text.pipeline import TextPipeline
 PATH = "/v1/listen"
 SCHEMES = ("token", "bearer")
 """Subprotocols that a key follows; one of them must be selected, or JavaScript clients fail."""
+SESSION = "x-deepgram-session-id"
+"""A header, or a subprotocol that the id follows."""
 MOST_KEYTERMS = 500
 """Deepgram allows 500 tokens; a term is one at the least."""
 LONGEST_ECHO = 500
@@ -48,11 +52,14 @@ class DeepgramAdapter:
 
     paths = (PATH,)
 
+    def __init__(self, *, resume: bool = False) -> None:
+        """`resume`: a session goes on when its client connects again. Not one of a container: nobody knows whether what
+        comes then is the rest of it or another one."""
+        self._resume = resume
+
     def key(self, handshake: Handshake) -> str | None:
-        offered = list(handshake.subprotocols)
         scheme = self.subprotocol(handshake)
-        following = offered[offered.index(scheme) + 1 :] if scheme else []
-        return bearer(handshake.headers.get("authorization")) or next(iter(following), None)
+        return bearer(handshake.headers.get("authorization")) or (_following(handshake, scheme) if scheme else None)
 
     def subprotocol(self, handshake: Handshake) -> str | None:
         return next((offer for offer in handshake.subprotocols if offer in SCHEMES), None)
@@ -60,8 +67,16 @@ class DeepgramAdapter:
     def headers(self, request_id: str) -> dict[str, str]:
         return request_id_header(request_id)
 
+    def resuming(self, handshake: Handshake) -> Resuming | None:
+        """The clients of Deepgram send an id of their own, the same one when they connect again."""
+        session = handshake.headers.get(SESSION) or _following(handshake, SESSION)
+        return Resuming(session, must=False) if session and self._resume else None
+
     def wire(self, handshake: Handshake) -> DeepgramWire:
-        return DeepgramWire(understood(handshake.query, "live"))
+        listen = understood(handshake.query, "live")
+        named = self.resuming(handshake) is not None
+        options = replace(listen.options, resumable=named and not listen.options.audio.contained)
+        return DeepgramWire(replace(listen, options=options))
 
     def refusal(self, error: VoiceForgeError, request_id: str) -> Refusal:
         return refusal(error, request_id)
@@ -71,7 +86,7 @@ class DeepgramWire:
     """One client. Audio is hashed as it comes, for the `sha256` of the closing `Metadata`."""
 
     def __init__(self, listen: Listen) -> None:
-        self._listen = listen
+        self._listen = self._first = listen
         self.options = listen.options
         self._n_channels = listen.options.n_channels
         self._texts = self._pipelines(listen.options)
@@ -161,6 +176,13 @@ class DeepgramWire:
             self._metadata["not_in_effect"] = list(self._listen.not_in_effect)
         return []
 
+    def check_resumed(self, handshake: Handshake) -> None:
+        if understood(handshake.query, "live").query != self._first.query:
+            raise SessionDiffers("the session has other settings")
+
+    def resumed(self, session: Opened, held: Held, now: str) -> list[Outgoing]:
+        return []
+
     def configured(self, model: str, now: str) -> list[Outgoing]:
         if self.options.text != self._in_effect.text:
             self._texts = self._pipelines(self.options)
@@ -194,7 +216,7 @@ class DeepgramWire:
                 rest = replace(
                     cut, start=cut.end, end=max(end, cut.end), text="", words=(), confidence=0.0, ends_utterance=True
                 )
-                return [Outgoing(self._results(rest, channel))]
+                return [Outgoing(self._results(rest, channel), settles=(channel, cut.segment))]
             case SpeechStarted(at) if self._listen.query.vad_events:
                 return [Outgoing({"type": "SpeechStarted", "channel": self._index(channel), "timestamp": seconds(at)})]
             case UtteranceEnded(at):
@@ -259,6 +281,12 @@ class DeepgramWire:
 
     def _pipelines(self, options: StreamOptions) -> list[TextPipeline]:
         return [TextPipeline(options.text, options.language) for _ in range(self._n_channels)]
+
+
+def _following(handshake: Handshake, name: str) -> str | None:
+    """What comes after a subprotocol."""
+    offered = list(handshake.subprotocols)
+    return next(iter(offered[offered.index(name) + 1 :]), None) if name in offered else None
 
 
 def _is_texts(value: object) -> bool:

@@ -28,6 +28,7 @@ from frontend.protocols.base import (
     Discard,
     Finalize,
     Handshake,
+    Held,
     Opened,
     Outgoing,
     Refusal,
@@ -102,6 +103,9 @@ class RealtimeAdapter:
 
     def headers(self, request_id: str) -> dict[str, str]:
         return {"x-request-id": request_id}
+
+    def resuming(self, handshake: Handshake) -> None:
+        return None
 
     def wire(self, handshake: Handshake) -> RealtimeWire:
         intent = handshake.last("intent")
@@ -237,6 +241,12 @@ class RealtimeWire:
         self._session = session
         kind = "transcription_session.created" if self._beta and self._intent else "session.created"
         return [self._event(kind, session=self._told(session.model))]
+
+    def check_resumed(self, handshake: Handshake) -> None:
+        raise NotImplementedError("OpenAI's sessions end with their connection")
+
+    def resumed(self, session: Opened, held: Held, now: str) -> list[Outgoing]:
+        raise NotImplementedError("OpenAI's sessions end with their connection")
 
     def configured(self, model: str, now: str) -> list[Outgoing]:
         self._in_effect = self.config
