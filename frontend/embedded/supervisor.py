@@ -31,6 +31,7 @@ from frontend.embedded.layout import (
     models_in,
     prepare_backends,
 )
+from frontend.processes import spawn
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ class EmbeddedTriton:
 
     async def _launch(self) -> None:
         self._output.clear()
-        self._process = await asyncio.create_subprocess_exec(
+        self._process = await spawn(
             *self._command(),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from frontend.audio.format import AudioFormat
 from frontend.decoding import wire
 from frontend.errors import EngineUnavailable, UndecodableAudio
+from frontend.processes import spawn
 
 Block = npt.NDArray[np.int16]
 """int16 (channels, n) at 16 kHz, a second at most."""
@@ -52,7 +53,7 @@ class Decoders:
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             self._control.setblocking(False)  # a host that takes nothing is like none
             with theirs:
-                self._process = await asyncio.create_subprocess_exec(
+                self._process = await spawn(
                     sys.executable, "-m", "frontend.decoding.host", str(theirs.fileno()),
                     stdin=asyncio.subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True,
                     env=os.environ | ONE_THREAD,

@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
+from frontend.processes import spawn
 from frontend.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ class Workers:
         failures = 0
         while not self._stopping:
             began = time.monotonic()
-            process = await asyncio.create_subprocess_exec(
+            process = await spawn(
                 sys.executable, "-m", "frontend.workers.worker", *self._flags, str(index), *self._models,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=self._environment,
                 start_new_session=True,  # Ctrl-C in a terminal is ours to pass on, once
