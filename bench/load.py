@@ -105,12 +105,12 @@ def _score(
     """First partial and final lag of each clip. A sample counts as sent when its chunk was due."""
     step = round(CHUNK_S * RATE)
     finals = [(t, m) for t, m in messages if m["type"] == "final"]
-    for clip, (begin, end), (_, following) in zip(clips, spans, [*spans[1:], (1 << 60, 1 << 60)][: len(spans)], strict=True):
-        limit = following if following != 1 << 60 else 1 << 60
+    nexts = [*(begin for begin, _ in spans[1:]), 1 << 60]
+    for clip, (begin, end), following in zip(clips, spans, nexts, strict=True):
         mine = [
             (t, m)
             for t, m in finals
-            if begin - RATE <= m["start"] * RATE + m["duration"] * RATE / 2 < min(limit, end + 2 * RATE)
+            if begin - RATE <= m["start"] * RATE + m["duration"] * RATE / 2 < min(following, end + 2 * RATE)
         ]
         out.references.append(clip.text)
         out.hypotheses.append(" ".join(m["transcript"] for _, m in mine))

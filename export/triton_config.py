@@ -126,13 +126,13 @@ FOR_A_CPU = Tuning()
 
 
 def whisper_encoder(name: str, d_model: int, max_batch: int = ENCODER_BATCH) -> str:
+    """Without Triton's batcher: the decode engine asks for windows of one length at once."""
     return _model(
         name,
         "onnxruntime",
         max_batch,
         [Tensor("audio", "INT16", [-1])],
         [Tensor("hidden_states", "FP32", [-1, d_model])],
-        "dynamic_batching { }",
         _parameters(_ORT_THREADS),
     )
 

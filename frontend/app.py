@@ -119,6 +119,7 @@ async def serving(settings: Settings, models: Sequence[str], siblings: Siblings 
         default = next(iter(models), found[0])
         services = Services(engine, metrics, settings, default)
         metrics.engine_lag.set_function(services.load.lag)
+        metrics.partial_places.set_function(lambda: int(services.load.partials.limit))
         held.push_async_callback(services.decoders.close)
         await services.decoders.start()  # loading FFmpeg takes a while, which no stream shall wait for
         adapters = [NativeAdapter(), DeepgramAdapter(resume=settings.resume_deepgram), RealtimeAdapter()]

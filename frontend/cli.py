@@ -26,6 +26,7 @@ from frontend.batch.subtitles import FORMATS
 from frontend.embedded import TritonStartError
 from frontend.models import models_app
 from frontend.observability import logs
+from frontend.processes import settle
 from frontend.provision import AUTO, provision
 from frontend.settings import Settings
 from frontend.workers.pool import Workers
@@ -108,6 +109,7 @@ def serve(
             async with serving(settings, names) as running:
                 loaded = [running.services.default_model, *(i.name for i in running.models)]
                 _say_where(running.url, loaded, running.triton.address if running.triton else "", settings)
+                settle()
                 await running.stopped.wait()
                 console.print(DRAINING)
             return

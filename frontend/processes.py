@@ -1,4 +1,4 @@
-"""Child processes of an event loop that has gRPC in it."""
+"""Child processes of an event loop that has gRPC in it, and the garbage collection of a process that serves."""
 
 from __future__ import annotations
 
@@ -25,3 +25,12 @@ async def spawn(*command: str, **options: Any) -> asyncio.subprocess.Process:
         _spawning -= 1
         if was_enabled and _spawning == 0:
             gc.enable()
+
+
+def settle() -> None:
+    """Before a process begins to serve: what there is stays and is not looked at again, and what streams leave behind,
+    little of it in cycles, is looked at less often. It was 5 % of a busy front end's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)

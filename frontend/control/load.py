@@ -7,14 +7,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from frontend.control.partials import FORGETTING, PartialPlaces
 from frontend.errors import EngineBusy
 
 WINDOW_S = 5.0
 """Answers older than this say nothing about now."""
 SHARE = 0.9
 """The lag is what this share of the answers stayed below."""
-FORGETTING = 1.001
-"""With every answer, what counts as the quickest possible one grows by so much: models and machines change."""
 
 
 @dataclass
@@ -31,6 +30,10 @@ class EngineLoad:
     _waiting: dict[int, tuple[float, str]] = field(default_factory=dict[int, tuple[float, str]])
     _quickest: dict[str, float] = field(default_factory=dict[str, float])
     _count: int = 0
+    partials: PartialPlaces = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.partials = PartialPlaces(self.clock)
 
     def asked(self, kind: str) -> int:
         """A request goes out; returns its ticket."""
@@ -38,14 +41,15 @@ class EngineLoad:
         self._waiting[self._count] = self.clock(), kind
         return self._count
 
-    def answered(self, ticket: int) -> None:
-        """Also when it was given up."""
+    def answered(self, ticket: int, computed_s: float = 0.0) -> None:
+        """Also when it was given up. `computed_s`: how long the engine worked on it, where it says so."""
         now = self.clock()
         began, kind = self._waiting.pop(ticket)
         took = now - began
         quickest = min(took, FORGETTING * self._quickest.get(kind, took))
         self._quickest[kind] = quickest
         self._answers.append((now, took - quickest))
+        self.partials.waited(kind, took - computed_s)
 
     def lag(self) -> float:
         """Seconds: what 9 of 10 answers of the last seconds took at most, or what the oldest unanswered request waits."""

@@ -140,24 +140,26 @@ class TritonAsrStream:
         # A window that went beyond this one's end, or another window, begins anew: a START resets the stream.
         anew = held is not None and not goes_on
         fresh = audio[held[2] - request.start :] if held is not None and goes_on else audio
-        inputs = self._inputs(fresh, request.command, request.language or self._language)
-        for name, tokens in (("prefix", request.prefix), ("context", request.context)):
-            if tokens:
-                inputs[name] = np.array([tokens], np.int32)
+        language = request.language or self._language
+        inputs = self._inputs(fresh, request.command, language, request.prefix, request.context)
         result = await self._sequence.request(inputs, OUTPUTS, start=anew)
         self._held = (request.segment, request.start, request.end)
         return _hypothesis(result)
 
-    def _inputs(self, audio: Pcm, command: Decode, language: str) -> Tensors:
-        inputs = {
+    def _inputs(
+        self, audio: Pcm, command: Decode, language: str, prefix: Sequence[int] = (), context: Sequence[int] = ()
+    ) -> Tensors:
+        """All of the model's inputs, always: requests that differ in them are not batched, and Triton's batcher (24.10)
+        spins on the next one for as long as the model is busy with those before."""
+        return {
             "audio": audio[None],
             "command": np.array([[command]], np.int32),
+            "prefix": np.array([prefix], np.int32).reshape(1, -1),
+            "context": np.array([context], np.int32).reshape(1, -1),
             "language": np.array([[language.encode()]], np.object_),
             "task": np.array([[self._task.encode()]], np.object_),
+            "alternatives": np.array([[self._alternatives]], np.int32),
         }
-        if self._alternatives:
-            inputs["alternatives"] = np.array([[self._alternatives]], np.int32)
-        return inputs
 
     async def close(self) -> None:
         await self._sequence.close(self._inputs(np.zeros(0, np.int16), Decode.RESET, self._language), OUTPUTS)

@@ -43,6 +43,9 @@ class Metrics:
         self.finals_waiting = Gauge(
             "voiceforge_finals_waiting", "Finals queued or being decoded, over all sessions", registry=r
         )
+        self.partial_places = Gauge(
+            "voiceforge_partial_places", "Partials that may be under way at once; few when finals would be late", registry=r
+        )
         self.engine_lag = Gauge(
             "voiceforge_engine_lag_seconds", "What new sessions are admitted by: how far the engine is behind", registry=r
         )

@@ -41,6 +41,11 @@ class LiveSession:
         self.finished = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self._running: set[asyncio.Task[None]] = set()
+        self._left = False
+        self._has_place = False
+        """For a partial, and it has not been asked for yet."""
+        self._shown = 0
+        """The segment of the last partial that had a place."""
         self._reported_backlog = 0.0
         self._reported_finals = 0
 
@@ -50,6 +55,8 @@ class LiveSession:
 
     async def __aexit__(self, *error: object) -> None:
         """Raises the error itself rather than the group that a `TaskGroup` makes of it."""
+        self._left = True
+        self._load.partials.forget(self._place_free)
         if not self.finished.is_set():
             for task in list(self._running):
                 task.cancel()
@@ -91,6 +98,7 @@ class LiveSession:
         """Lets go of the engine's sequences once nothing is under way; audio that comes later opens them again."""
         while self._running:
             await asyncio.wait(self._running)
+        self._load.partials.forget(self._place_free)
         self._report(backlog=0.0, finals=0)  # the rest of a frame waits for the client, not for the engine
         await self._vad.close()
         await self._asr.close()
@@ -119,7 +127,7 @@ class LiveSession:
                 case RunVad():
                     self._start(self._run_vad(effect))
                 case RunAsr():
-                    self._start(self._run_asr(effect))
+                    self._ask(effect)
                 case Emit(event):
                     self._tell(event)
         self._ring.release(self.core.needed_from)
@@ -132,10 +140,33 @@ class LiveSession:
             self._room.set()
         self._report(backlog=backlog / RATE, finals=self.core.running_finals)
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = self._tasks.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        return task
+
+    def _ask(self, request: RunAsr) -> None:
+        """A final goes out at once, a partial when there is a place for it."""
+        if request.command is Decode.FINAL:
+            self._start(self._run_asr(request))
+        elif self._has_place or self._load.partials.take(self._place_free, first=request.segment != self._shown):
+            self._has_place, self._shown = False, request.segment
+            self._start(self._run_asr(request)).add_done_callback(lambda _: self._load.partials.leave())
+        else:
+            self.core.postponed()
+
+    def _place_free(self) -> None:
+        """Called from another session's work, so what follows is put off."""
+        asyncio.get_running_loop().call_soon(self._take_place)
+
+    def _take_place(self) -> None:
+        self._has_place = True
+        if not self._left:
+            self._carry_out(self.core.resumed())
+        if self._has_place:
+            self._has_place = False
+            self._load.partials.leave()
 
     async def _run_vad(self, request: RunVad) -> None:
         began = time.perf_counter()
@@ -149,8 +180,9 @@ class LiveSession:
         audio = self._ring.read(request.start, request.end)
         hypothesis: Hypothesis | None = None
         try:
-            with self._counted(self._asr.model) if request.command is Decode.FINAL else nullcontext():
+            with self._counted(self._asr.model) if request.command is Decode.FINAL else nullcontext([]) as computed:
                 hypothesis = await self._asr.decode(request, audio)
+                computed.append((hypothesis.timings.encode_ms + hypothesis.timings.decode_ms) / 1000)
         except EngineUnavailable as error:
             if request.command is Decode.FINAL:
                 raise
@@ -164,13 +196,13 @@ class LiveSession:
         self._carry_out(self.core.asr_result(hypothesis))
 
     @contextmanager
-    def _counted(self, kind: str) -> Generator[None]:
-        """A request that nobody may skip is under way."""
-        ticket = self._load.asked(kind)
+    def _counted(self, kind: str) -> Generator[list[float]]:
+        """A request that nobody may skip is under way; takes the seconds that the engine worked on it, where it says so."""
+        ticket, computed = self._load.asked(kind), list[float]()
         try:
-            yield
+            yield computed
         finally:
-            self._load.answered(ticket)
+            self._load.answered(ticket, sum(computed))
 
     def _arrived(self, n_samples: int) -> None:
         self._arrivals.append((n_samples, time.perf_counter()))

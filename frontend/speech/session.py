@@ -197,10 +197,23 @@ class SessionCore:
             self._ended.popleft()
             effects += self._settle(running.segment, running.request, hypothesis or Hypothesis(""))
         else:
+            if running.kind is _Kind.PARTIAL:
+                running.segment.decoded_to = running.request.end
+                running.segment.n_partials += 1
             self._lag = 0.7 * self._lag + 0.3 * (self.received - running.received)
             if hypothesis:
                 effects += self._partial(running, hypothesis)
         return [*effects, *self._advance()]
+
+    def postponed(self) -> None:
+        """The partial just asked for has no place in the engine; the next call asks again, with what is heard by then."""
+        assert self._asr is not None
+        assert self._asr.kind is _Kind.PARTIAL
+        self._asr = None
+
+    def resumed(self) -> list[Effect]:
+        """There is a place for a partial, should one be due still."""
+        return self._advance()
 
     def finalize(self) -> list[Effect]:
         """Everything received so far is to be answered by a final now (an empty one if nothing was said)."""
@@ -414,8 +427,6 @@ class SessionCore:
             segment.asked_ahead = last_speech
             return self._decode(segment, _Kind.AHEAD, last_speech + tail)
         if self.settings.interim_results and self._partial_due(segment):
-            segment.decoded_to = position
-            segment.n_partials += 1
             return self._decode(segment, _Kind.PARTIAL, min(position, longest))
         return []
 

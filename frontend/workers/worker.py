@@ -9,6 +9,7 @@ import sys
 
 from frontend.app import serving
 from frontend.observability import logs
+from frontend.processes import settle
 from frontend.server.siblings import Siblings
 from frontend.settings import Settings
 
@@ -27,6 +28,7 @@ async def work(index: int, models: list[str]) -> None:
             running.stopped.set()  # the parent is gone
 
         listening = asyncio.create_task(listen(), name="parent")
+        settle()
         await running.stopped.wait()
         listening.cancel()
 

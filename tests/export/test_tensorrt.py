@@ -54,7 +54,7 @@ def test_the_plan_config_serves_the_plan_with_the_same_tensors():
     )
     assert plan.backend == "tensorrt"
     assert plan.default_model_filename == "model.plan"
-    assert (plan.input, plan.output, plan.dynamic_batching) == (onnx.input, onnx.output, onnx.dynamic_batching)
+    assert (plan.input, plan.output, plan.max_batch_size) == (onnx.input, onnx.output, onnx.max_batch_size)
     assert not plan.parameters
     with pytest.raises(ValueError, match="not the config"):
         plan_config('backend: "python"')

@@ -74,10 +74,10 @@ def test_the_vad_config_is_that_of_its_graph():
     assert given == onnx_tensors(graph.output)
 
 
-def test_the_encoder_batches_dynamically_and_takes_pcm():
+def test_the_encoder_takes_pcm_in_the_batches_that_the_engine_makes():
     config = parse(triton_config.whisper_encoder("whisper_x_encoder", 512, max_batch=9))
     assert (config.name, config.backend, config.max_batch_size) == ("whisper_x_encoder", "onnxruntime", 9)
-    assert config.WhichOneof("scheduling_choice") == "dynamic_batching"
+    assert config.WhichOneof("scheduling_choice") is None  # Triton's batcher would spin on windows of another length
     assert tensors(config.input) == {"audio": ("TYPE_INT16", [-1])}
     assert tensors(config.output) == {"hidden_states": ("TYPE_FP32", [-1, 512])}
 

@@ -81,11 +81,13 @@ class Heard:
 
 
 @asynccontextmanager
-async def live(engine: FakeEngine | None = None, *, max_backlog_s: float = 1_000.0, **settings: Any):
+async def live(
+    engine: FakeEngine | None = None, *, max_backlog_s: float = 1_000.0, load: EngineLoad | None = None, **settings: Any
+):
     heard = Heard(engine or FakeEngine())
     heard.session = LiveSession(
         SessionSettings(**settings), heard.engine.vad_stream(),
-        heard.engine.asr_stream("nano", "en"), heard.metrics, EngineLoad(time.monotonic, 1.0),
+        heard.engine.asr_stream("nano", "en"), heard.metrics, load or EngineLoad(time.monotonic, 1.0),
         heard.events.append, max_backlog_s=max_backlog_s,
     )  # fmt: skip
     async with heard.session:
@@ -247,6 +249,64 @@ async def test_a_final_that_fails_ends_the_session_with_that_error(error: Except
     assert engine.open_streams == 0
     assert sessions[0].gauge("backlog_seconds") == 0
     assert sessions[0].gauge("finals_waiting") == 0
+
+
+# --- places for partials ------------------------------------------------------------------------------------------------
+
+
+def one_place() -> EngineLoad:
+    load = EngineLoad(time.monotonic, 1.0)
+    load.partials.limit = 1.0
+    return load
+
+
+async def test_a_partial_waits_for_its_place_and_is_asked_for_with_what_is_heard_by_then():
+    load, partials = one_place(), list[RunAsr]()
+
+    def script(request: RunAsr, audio: Pcm) -> str:
+        if request.command is Decode.PARTIAL:
+            partials.append(request)
+        return "text"
+
+    assert load.partials.take(lambda: None, first=True), "someone else has the only place"
+    async with live(FakeEngine(script), load=load, speculate=False) as heard:
+        await heard.feed(loud(2.0))
+        await eventually(lambda: heard.session.core.backlog < RATE)
+        assert not partials
+        load.partials.leave()
+        await eventually(lambda: bool(partials))
+        assert partials[0].end > 1.5 * RATE, "not from when it was first due"
+        await heard.feed(quiet(1.0))
+        await heard.close()
+        assert len(heard.finals) == 1
+    assert load.partials.taken == 0
+
+
+async def test_finals_wait_for_no_place_and_a_place_that_nobody_needs_any_more_is_passed_on():
+    load, called = one_place(), []
+    load.partials.take(lambda: None, first=True)
+    async with live(load=load, speculate=False) as heard:
+        await heard.feed(utterances(1))
+        await eventually(lambda: len(heard.finals) == 1)
+        assert not any(isinstance(e, Partial) for e in heard.events)
+        load.partials.take(lambda: called.append("next"), first=False)
+        load.partials.leave()  # goes to the session first, which waited longer
+        await eventually(lambda: called == ["next"])
+        load.partials.leave()
+        await heard.close()
+    assert load.partials.taken == 0
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.02])
+async def test_a_session_that_leaves_gives_its_place_back(seconds: float):
+    load = one_place()
+    with pytest.raises(RuntimeError, match="gone"):
+        async with live(FakeEngine(delay=60), load=load) as heard:
+            heard.session.append(loud(2.0))
+            await eventually(lambda: load.partials.taken == 1)
+            await asyncio.sleep(seconds)
+            raise RuntimeError("gone")
+    assert load.partials.taken == 0
 
 
 # --- leaving ------------------------------------------------------------------------------------------------------------
