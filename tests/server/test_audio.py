@@ -270,8 +270,9 @@ async def test_nothing_but_an_empty_stream_is_no_error(server):
     assert (await native(server, [], encoding="auto")).messages[-1]["audio_s"] == 0
 
 
-async def test_a_client_that_vanishes_takes_its_decoder_with_it(server, said: np.ndarray):
+async def test_a_client_that_vanishes_takes_its_decoder_with_it_when_it_does_not_come_back(start_server, said: np.ndarray):
     (data,) = encode(said, KINDS["webm"])
+    server = start_server(resume_s="1")
     async with client(server.ws, encoding="auto") as c:
         await c.ws.send(data[:4000])
         c.ws.transport.abort()
