@@ -42,6 +42,14 @@ class Exposition:
                 out[key] = out.get(key, 0.0) + value
         return out
 
+    def most_by(self, name: str, label: str) -> dict[str, float]:
+        """The largest sample for each value of the label."""
+        out: dict[str, float] = {}
+        for labels, value in self.of(name).items():
+            if (key := dict(labels).get(label)) is not None:
+                out[key] = max(value, out.get(key, value))
+        return out
+
     def since(self, before: Exposition) -> Exposition:
         """What counters have counted since; one that is below what it was began anew, from zero."""
         changed: dict[str, Mapping[Labels, float]] = {}

@@ -28,6 +28,7 @@ class Reading:
 
     front: Exposition
     triton: Exposition
+    """Of all Tritons, with the label `server`."""
 
 
 @dataclass(frozen=True)
@@ -169,16 +170,14 @@ def quantiles(seconds: Sequence[float], endless: int = 0) -> Quantiles:
     return out
 
 
-def step(
-    streams: float | None, readings: Sequence[Reading], usage: Usage, streams_heard: Heard | None = None
-) -> Step:
+def step(streams: float | None, readings: Sequence[Reading], usage: Usage, streams_heard: Heard | None = None) -> Step:
     """`readings`: two at least, in the order of time: before, during and after."""
     first, last = readings[0], readings[-1]
     seconds = last.front.at - first.front.at
     connections = float(np.mean([r.front.total("voiceforge_connections") for r in readings]))
     done = last.triton.since(first.triton)
-    server_cores = done.most("voiceforge_tritonserver_cpu_seconds")
-    server_memory = last.triton.most("voiceforge_tritonserver_memory_bytes")
+    server_cpu = done.most_by("voiceforge_tritonserver_cpu_seconds", "server")  # each of its engines tells the same
+    server_memory = last.triton.most_by("voiceforge_tritonserver_memory_bytes", "server")
     models = [_model(name, readings, done, seconds) for name in sorted(done.by("nv_inference_exec_count", "model"))]
     known = [m.cores for m in models if m.cores is not None]
     held = [m.memory_mib for m in models if m.memory_mib is not None]
@@ -189,8 +188,8 @@ def step(
         streams_heard,
         _front(readings, last.front.since(first.front), seconds, connections),
         models,
-        round(sum(known) + server_cores / seconds, 3) if server_cores is not None else None,
-        round(sum(held) + server_memory / 2**20, 1) if server_memory is not None else None,
+        round(sum(known) + sum(server_cpu.values()) / seconds, 3) if server_cpu else None,
+        round(sum(held) + sum(server_memory.values()) / 2**20, 1) if server_memory else None,
         round(float(np.mean(gpu)), 3) if gpu else None,
         usage,
     )

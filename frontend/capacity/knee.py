@@ -1,8 +1,8 @@
 """Where a curve that should be flat bends upwards. Pure.
 
-Satopää et al., Finding a "Kneedle" in a Haystack (2011), for a few points that are far apart: of the lower hull of the curve, the
-point furthest below the chord from its first point to its last, both axes scaled to one. The hull keeps one noisy point from
-being the knee.
+Satopää et al., Finding a "Kneedle" in a Haystack (2011), for a few points that are far apart: of the lower hull of the
+curve, the point furthest below the chord from its first point to its last, both axes scaled to one. The hull keeps one noisy
+point from being the knee.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What a step must keep: the definition of streams at SLO. Pure.
 
-A step meets the SLO if p95 of the final lag is below 500 ms, no stream had an error or was refused, and the word error rate is
-no more than a margin above that of the same server with one stream alone. All streams of all steps speak the same sentences,
-each beginning with another one, so the rates are of the same words. The margin is 0.5 points, or what two words weigh in the
-step with one stream where that is more: less cannot be told from chance.
+A step meets the SLO if p95 of the final lag is below 500 ms, no stream had an error or was refused, and the word error rate
+is no more than a margin above that of the same server with one stream alone. All streams of all steps speak the same
+sentences, each beginning with another one, so the rates are of the same words. The margin is 0.5 points, or what two words
+weigh in the step with one stream where that is more: less cannot be told from chance.
 A step whose own client was late by more than 100 ms is void: it says nothing about the server.
 """
 

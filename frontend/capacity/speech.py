@@ -68,8 +68,8 @@ def enough(clips: Sequence[Clip], seconds: float, gap_s: float) -> list[Clip]:
 def recorded(folder: Path) -> list[Clip]:
     """The wav and flac files of a folder, mixed down to 16 kHz mono.
 
-    What was said is in FILE.txt beside FILE.wav, or in `transcripts.tsv`: file, text, and perhaps the samples at 16 kHz where
-    speech begins and ends. Raises `NoSpeech`.
+    What was said is in FILE.txt beside FILE.wav, or in `transcripts.tsv`: file, text, and perhaps the samples at 16 kHz
+    where speech begins and ends. Raises `NoSpeech`.
     """
     if not folder.is_dir():
         raise NoSpeech(f"{folder} is no folder; --audio takes a folder of wav or flac files")
@@ -130,5 +130,7 @@ def synthesised(n: int, seed: int = 77) -> list[Clip]:
             if len(out) == n:
                 break
     except OSError as error:
-        raise NoSpeech(f"cannot make sentences ({error}); install espeak-ng and flite, or give a folder with --audio") from None
+        raise NoSpeech(
+            f"cannot make sentences ({error}); install espeak-ng and flite, or give a folder with --audio"
+        ) from None
     return out
