@@ -14,18 +14,25 @@ Labels = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Exposition:
-    """Samples by name and labels, as they were `at` a time in seconds."""
+    """Samples by name and labels, as they were `at` a time in seconds.
+
+    The parser gives every counter a name that ends in `_total`; those that the server names otherwise, as Triton does, are
+    found by either.
+    """
 
     at: float = 0.0
     samples: Mapping[str, Mapping[Labels, float]] = field(default_factory=dict[str, Mapping[Labels, float]])
 
     def __contains__(self, name: str) -> bool:
-        return name in self.samples
+        return bool(self._named(name))
+
+    def _named(self, name: str) -> Mapping[Labels, float]:
+        return self.samples.get(name) or self.samples.get(f"{name}_total", {})
 
     def of(self, name: str, **match: str) -> dict[Labels, float]:
         """The samples of a name that have these labels; none if nobody tells it."""
         wanted = set(match.items())
-        return {labels: v for labels, v in self.samples.get(name, {}).items() if wanted <= set(labels)}
+        return {labels: v for labels, v in self._named(name).items() if wanted <= set(labels)}
 
     def total(self, name: str, **match: str) -> float:
         return math.fsum(self.of(name, **match).values())

@@ -202,19 +202,20 @@ def _advised(advice: Advice) -> list[Block]:
 
 def _definitions(*, watched: bool) -> list[str]:
     servers = [
-        "Queue and compute: Triton's means of a request. The decoder's end when a window is encoded; what its rows then wait "
-        "for and take is in the final's round trip.",
+        "Queue and compute: Triton's means of a request. The decoder's end when a window is encoded; what its rows then "
+        "wait for and take is in the final's round trip.",
         "Busy: the share of the time in which each instance of a model worked, or waited for a core to work on.",
         "Cores of the front end are those of its own processes; decoders of coded audio are not in them.",
     ]
     if watched:
         return servers
     return [
-        "First partial: from the moment at which the first sample of speech was sent to the first partial. Final lag: from the "
-        f"moment at which the last one was sent to the final, less the {1000 * HANG_S:.0f} ms of silence that end an utterance.",
+        "First partial: from the moment at which the first sample of speech was sent to the first partial. Final lag: from "
+        f"the moment at which the last one was sent to the final, less the {1000 * HANG_S:.0f} ms of silence that end an "
+        "utterance.",
         f"SLO: p95 of the final lag below {FINAL_LAG_MS:.0f} ms, no error, nobody refused, word errors no more than "
-        f"{WER_POINTS} points above those of one stream (or two words, where that is more). A missed sentence is late without "
-        "end.",
+        f"{WER_POINTS} points above those of one stream (or two words, where that is more). A missed sentence is late "
+        "without end.",
         *servers,
     ]
 
