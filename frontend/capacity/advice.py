@@ -28,7 +28,8 @@ class Advice:
     limited: bool
     workers: int
     tritons: str
-    max_connections: int
+    max_connections: int | None
+    """None where the ramp did not find the end."""
     admit_lag_s: float
     reasons: list[str]
     alarms: list[tuple[str, str]]
@@ -61,8 +62,8 @@ def advise(steps: Sequence[Step], full: Saturation, target: int | None = None) -
         workers = workers_for(cores, streams, plan)
         reasons.append(f"{target} streams want {servers} such servers with {workers} front-end workers each")
     return Advice(
-        streams, plan, limited, workers_for(cores, streams, streams), _tritons(steps, full), streams, lag, reasons,
-        alarms(plan, lag),
+        streams, plan, limited, workers_for(cores, streams, streams), _tritons(steps, full), streams if limited else None,
+        lag, reasons, alarms(plan, lag),
     )  # fmt: skip
 
 

@@ -189,11 +189,14 @@ def _models(steps: Sequence[Step]) -> Table:
 
 
 def _advised(advice: Advice) -> list[Block]:
+    most = "as it is: the ramp did not find the end"
+    if advice.max_connections:
+        most = f"{advice.max_connections}, where clients speak as much as these did"
     rows = [
-        ["streams to plan for a server", str(advice.plan)],
+        ["streams to plan for a server", f"{advice.plan}{'' if advice.limited else ' at least'}"],
         ["front-end workers, `VOICEFORGE_WORKERS`", str(advice.workers)],
         ["Tritons", advice.tritons],
-        ["`VOICEFORGE_MAX_CONNECTIONS`", f"{advice.max_connections}, where clients speak as much as these did"],
+        ["`VOICEFORGE_MAX_CONNECTIONS`", most],
         ["`VOICEFORGE_ADMIT_LAG_S`", f"{advice.admit_lag_s:g}"],
     ]
     alarms = [[name, f"`{expression}`"] for name, expression in advice.alarms]
