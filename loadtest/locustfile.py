@@ -24,7 +24,8 @@ from locust.runners import WorkerRunner
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # `locust -f` knows only this folder
 
-from frontend.capacity.speech import Clip, NoSpeech, recorded
+from frontend.capacity.errors import NoSpeech
+from frontend.capacity.speech import Clip, recorded
 from frontend.capacity.wer import count
 from loadtest.wires import RATE, Deepgram, Heard, Native, Wire
 
@@ -130,9 +131,7 @@ class StreamUser(User):
             self._score(clip, position, start, [(t, h) for t, h in heard if h.end * RATE > position], hang_s)
             position += len(whole)
 
-    def _score(
-        self, clip: Clip, position: int, start: float, heard: list[tuple[float, Heard]], hang_s: float
-    ) -> None:
+    def _score(self, clip: Clip, position: int, start: float, heard: list[tuple[float, Heard]], hang_s: float) -> None:
         """What came of one sentence. A sample counts as sent when its chunk was due."""
 
         def sent(sample: int) -> float:

@@ -1,7 +1,7 @@
 """Something for the users of a load test to say: `python -m loadtest.speech FOLDER -n 60`.
 
-Fills a folder with held-out sentences in many voices, by espeak-ng and flite, and with `transcripts.tsv`: file, text, and the
-samples where speech begins and ends.
+Fills a folder with held-out sentences in many voices, by espeak-ng and flite, and with `transcripts.tsv`: file, text, and
+the samples where speech begins and ends.
 """
 
 from __future__ import annotations

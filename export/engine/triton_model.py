@@ -69,7 +69,7 @@ class TritonPythonModel:
         self.vocabulary = Vocabulary(folder / "tokenizer.json", generation, multilingual=options["multilingual"] == "true")
         self.encodes = options.get("slots") == "true"
         """The batch encodes too; else the encoder is a model of its own."""
-        max_rows = int(options.get("max_rows", 32))
+        self.max_rows = max_rows = int(options.get("max_rows", 32))
         batch = self._slots(args, options, folder, max_rows) if self.encodes else self._growing(args, options, folder)
         self.scheduler = Scheduler(batch, self.vocabulary, max_rows, Calibrator.load(folder))
         self.temperatures = tuple(float(t) for t in options.get("temperatures", "0").split(","))
@@ -86,6 +86,7 @@ class TritonPythonModel:
                 ("sequences", "Streams whose audio window the engine holds", gauge),
                 ("decode_steps", "Decode steps run, each one token for every row", counter),
                 ("decode_row_steps", "Tokens decoded over all rows; divided by steps: the mean batch", counter),
+                ("decode_slots", "Rows that are decoded together at the most", gauge),
                 ("decode_seconds", "Time that the decode thread did not wait for work", counter),
                 ("model_cpu_seconds", "CPU time of the model's process", counter),
                 ("model_memory_bytes", "Resident memory of the model's process", gauge),
@@ -251,6 +252,7 @@ class TritonPythonModel:
         now = time.monotonic()
         if now - self.measured > USAGE_S:
             self.measured = now
+            self.metrics["decode_slots"].set(self.max_rows)
             for name, pid in (("model", os.getpid()), ("tritonserver", os.getppid())):
                 self._count(f"{name}_cpu_seconds", cpu_seconds(pid))
                 self.metrics[f"{name}_memory_bytes"].set(memory_bytes(pid))

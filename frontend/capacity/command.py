@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,41 +18,57 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from frontend.capacity.figures import Step
-from frontend.capacity.probe import CannotMeasure, Probe, Target, check_stream
-from frontend.capacity.ramp import GAP_S, Run, climb, watch
-from frontend.capacity.report import Report, line
-from frontend.capacity.speech import NoSpeech, recorded, synthesised
+from frontend.capacity.errors import CapacityError, InvalidOption
+from frontend.capacity.own import own_server
+from frontend.capacity.probe import Probe
+from frontend.capacity.ramp import GAP_S, Run, climb
+from frontend.capacity.report import Report
+from frontend.capacity.speech import recorded, synthesised
+from frontend.capacity.step import Step
+from frontend.capacity.tables import HEADER, line
+from frontend.capacity.target import Target, check_stream
 
 WRONG, VOID, INTERRUPTED = 2, 3, 130
-"""Exit codes."""
+"""Exit codes: an error, which is told with its code; a step is void; Ctrl-C."""
 SENTENCES = 60
 console = Console(stderr=True)
 
 
+def say(text: str, style: str = "") -> None:
+    console.print(Text(text, style=style), soft_wrap=True)
+
+
+@dataclass
 class Progress:
     """What goes on, on a line that changes; each finished step on a line that stays."""
 
-    def __init__(self, status: Status) -> None:
-        self._status = status
+    status: Status
+    began: bool = False
 
     def now(self, what: str) -> None:
-        self._status.update(Text(what, style="dim"))
+        self.status.update(Text(what, style="dim"))
 
     def done(self, step: Step) -> None:
-        console.print(Text(line(step)))
+        if not self.began:
+            say(HEADER, "dim")
+            self.began = True
+        say(line(step), "" if step.verdict.met else "yellow")
 
 
 def capacity(
-    triton_metrics: Annotated[str, typer.Option(help="URL of Triton's metrics; of several Tritons with commas.")],
-    url: Annotated[str, typer.Option(help="The server.")] = "ws://127.0.0.1:8080",
-    metrics: Annotated[str | None, typer.Option(help="URL of the server's metrics, if not /metrics of --url.")] = None,
-    key: Annotated[str | None, typer.Option(envvar="VOICEFORGE_API_KEY", help="Key of the server.")] = None,
+    server: Annotated[
+        str | None, typer.Option(help="URL of a running server, http://HOST:PORT; else one is started.")
+    ] = None,
+    triton_metrics: Annotated[
+        str, typer.Option(help="URL of the Triton metrics of --server; of several Tritons with commas.")
+    ] = "",
+    metrics: Annotated[str | None, typer.Option(help="URL of the server's own metrics, if not its /metrics.")] = None,
+    api_key: Annotated[str | None, typer.Option(envvar="VOICEFORGE_API_KEY", help="Key of the server.")] = None,
     model: Annotated[str | None, typer.Option(help="Of the streams; else the server's default.")] = None,
     ramp: Annotated[
         str, typer.Option(help="Numbers of streams; begin with 1, with which the others' word errors are compared.")
     ] = "1,5,10,20,40,60",
-    seconds: Annotated[float, typer.Option(min=2, help="Length of a step, or of a window of --watch.")] = 30,
+    seconds: Annotated[float, typer.Option(min=5, help="Length of a step.")] = 30,
     audio: Annotated[
         Path | None, typer.Option(help="Folder of wav or flac files to say, with the text in FILE.txt beside FILE.wav.")
     ] = None,
@@ -60,68 +78,80 @@ def capacity(
     to_the_end: Annotated[
         bool, typer.Option("--to-the-end", help="Go on though the server refuses or the SLO is broken twice in a row.")
     ] = False,
-    watch_s: Annotated[
-        float | None, typer.Option("--watch", min=2, help="No load: only read the metrics for so many seconds.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("capacity-report"),
 ) -> None:
-    """Measure how many streams a server carries, what bounds it, and what to set."""
-    run, interrupted = Run(), False
-    conditions: dict[str, str] = {}
+    """Measure how many streams a server carries, what is full first, and what to set."""
+    run, conditions = Run(), dict[str, str]()
+    error: CapacityError | None = None
+    interrupted = False
     try:
         steps = _steps(ramp)
-        server = Target.of(url, triton_metrics, metrics, key, model)
-        conditions = _conditions(server, audio, seconds, watch_s)
-        out.mkdir(parents=True, exist_ok=True)  # better now than after minutes of load
-        with Probe(server) as probe, console.status("") as status:
+        _prepare(out)
+        with console.status("") as status:
             shown = Progress(status)
-            probe.read()
-            if watch_s:
-                uvloop.run(watch(server, probe, run, watch_s, seconds, shown))
-            else:
-                uvloop.run(check_stream(server))
-                shown.now("preparing what to say")
-                clips = recorded(audio) if audio else synthesised(SENTENCES)
-                uvloop.run(climb(server, probe, run, steps, clips, seconds, shown, to_the_end=to_the_end))
+            where = own_server(model, triton_metrics, shown.now)
+            if server:
+                where = contextlib.nullcontext(Target.of(server, triton_metrics, metrics, api_key, model))
+
+            async def measure() -> None:
+                async with where as measured:
+                    conditions.update(_conditions(measured, audio, f"{ramp} streams, {seconds:g} s each", own=not server))
+                    await check_stream(measured)
+                    with Probe(measured) as probe:
+                        probe.read()
+                        shown.now("preparing what to say")
+                        clips = recorded(audio) if audio else synthesised(SENTENCES)
+                        await climb(measured, probe, run, steps, clips, seconds, shown, to_the_end=to_the_end)
+
+            uvloop.run(measure())
     except KeyboardInterrupt:
         interrupted, run.ended = True, "it was interrupted, in a step that is not in the report"
-    except (CannotMeasure, NoSpeech, OSError) as error:
-        if not run.steps:
-            console.print(Text(str(error), style="bold red"))
-            raise typer.Exit(WRONG) from None
-        run.ended = f"the metrics could not be read any more ({error})"
-    if not run.steps:
-        console.print(Text("interrupted before a step was done: there is nothing to report", style="bold red"))
-        raise typer.Exit(INTERRUPTED)
-    report = Report(conditions, run.steps, run.ended or "all its steps were done", target)
-    files = report.write(out)
-    console.print(Text(report.summary().replace("**", ""), style="bold"))
-    console.print(Text(f"written: {', '.join(map(str, files))}", style="dim"))
-    if interrupted or report.void:
-        raise typer.Exit(INTERRUPTED if interrupted else VOID)
+    except CapacityError as caught:
+        error, run.ended = caught, f"of {caught.code}"
+    if error:
+        say(f"{error.code}: {error}", "bold red")
+    if run.steps:
+        report = Report(conditions, run.steps, run.ended, target)
+        files = report.write(out)
+        say(report.summary().replace("**", ""), "bold")
+        say(f"written: {', '.join(map(str, files))}", "dim")
+        if not error and not interrupted:
+            raise typer.Exit(VOID if report.void else 0)
+    raise typer.Exit(WRONG if error else INTERRUPTED)
 
 
 def _steps(ramp: str) -> list[int]:
-    """Raises `CannotMeasure`."""
+    """Raises `InvalidOption`."""
     try:
         steps = [int(part) for part in ramp.split(",")]
     except ValueError:
         steps = []
     if not steps or min(steps) < 1:
-        raise CannotMeasure(f"--ramp {ramp} is not numbers of streams with commas, as 1,5,10")
+        raise InvalidOption(f"--ramp {ramp} is not numbers of streams with commas; give for example --ramp 1,5,10")
     return steps
 
 
-def _conditions(server: Target, audio: Path | None, seconds: float, watch_s: float | None) -> dict[str, str]:
+def _prepare(out: Path) -> None:
+    """Better now than after minutes of load. Raises `InvalidOption`."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for old in out.glob("report.*"):  # lest it be taken for this one's
+            old.unlink()
+    except OSError as error:
+        raise InvalidOption(f"nothing can be written to --out {out} ({error}); give another folder") from None
+
+
+def _conditions(target: Target, audio: Path | None, ramp: str, *, own: bool) -> dict[str, str]:
     load = ", ".join(f"{v:.1f}" for v in os.getloadavg())
-    said = f"recordings of {audio}" if audio else f"of {SENTENCES} sentences synthesised for the occasion"
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "server": server.base + (f", model {server.model}" if server.model else ""),
-        "metrics": ", ".join([server.metrics, *server.tritons]),
-        "measured from": f"{platform.node()}, {psutil.cpu_count()} cores, load average {load} before"
-        + ("; the server shares them" if server.local else ""),
+        "server": target.base + (", started by this command" if own else ""),
+        "model": target.model or "the server's default",
+        "metrics": ", ".join([target.metrics, *target.tritons]),
+        "measured from": f"{platform.node()}, {psutil.cpu_count()} cores, load average before: {load}"
+        + ("; the server shares them" if target.local else ""),
         "VoiceForge here": version("voiceforge"),
-        "streams": f"watched for {watch_s:g} s, none of its own" if watch_s else f"{said}, {GAP_S} s of silence after each",
-        "length of a step": f"{seconds:g} s",
+        "ramp": ramp,
+        "said": (f"recordings of {audio}" if audio else f"{SENTENCES} sentences, synthesised")
+        + f", {GAP_S} s of silence after each, in real time",
     }

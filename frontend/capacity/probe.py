@@ -1,67 +1,22 @@
-"""Reads the metrics of a running server, and finds out before any load whether it can be measured at all."""
+"""Reads the metrics of a running server, and what this machine uses meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode, urlsplit
 
 import httpx
-from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus, WebSocketException
+import psutil
 
+from frontend.capacity.errors import CapacityError, MetricsUnreachable, TritonMetricsUnreachable
 from frontend.capacity.exposition import Exposition, parse, together
-from frontend.capacity.figures import HANG_S, Reading
-from frontend.capacity.stream import authorization, refused_with
+from frontend.capacity.servers import Here, Reading
+from frontend.capacity.target import TIMEOUT_S, WHERE_TRITON, Target
 
-log = logging.getLogger(__name__)
-
-TIMEOUT_S = 5.0
-STREAM = "/ws/v1/transcribe"
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 OURS, TRITONS = "voiceforge_engine_lag_seconds", "nv_inference_exec_count"
 """By which the two expositions are known."""
-
-
-class CannotMeasure(Exception):
-    """The message says what is wrong and what to do."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """`base`: ws://HOST:PORT. `tritons`: URLs of their metrics."""
-
-    base: str
-    metrics: str
-    tritons: Sequence[str]
-    key: str | None = None
-    model: str | None = None
-
-    @classmethod
-    def of(cls, url: str, tritons: str, metrics: str | None, key: str | None, model: str | None) -> Target:
-        """Raises `CannotMeasure`."""
-        parts = urlsplit(url if "://" in url else f"ws://{url}")
-        if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
-            raise CannotMeasure(f"{url} is no URL of a server; give --url ws://HOST:PORT")
-        places = [t.strip() for t in tritons.split(",") if t.strip()]
-        if not places:
-            raise CannotMeasure("no Triton metrics; give --triton-metrics http://HOST:8002/metrics")
-        s = "s" if parts.scheme in ("wss", "https") else ""
-        return cls(f"ws{s}://{parts.netloc}", metrics or f"http{s}://{parts.netloc}/metrics", places, key, model)
-
-    @property
-    def stream(self) -> str:
-        query = {"endpointing_ms": round(1000 * HANG_S)} | ({"model": self.model} if self.model else {})
-        return f"{self.base}{STREAM}?{urlencode(query)}"
-
-    @property
-    def local(self) -> bool:
-        """The server shares this machine's cores."""
-        return urlsplit(self.base).hostname in LOOPBACK
 
 
 class Probe:
@@ -77,48 +32,43 @@ class Probe:
         self._client.close()
 
     def read(self) -> Reading:
-        """Raises `CannotMeasure`."""
-        front = self._get(self._target.metrics, OURS, "the front end's metrics; give their URL with --metrics")
-        about = "Triton's metrics; give their URL with --triton-metrics (`voiceforge serve` says it)"
-        return Reading(front, together({url: self._get(url, TRITONS, about) for url in self._target.tritons}))
-
-    def _get(self, url: str, known_by: str, about: str) -> Exposition:
-        try:
-            text = self._client.get(url).raise_for_status().text
-            found = parse(text, time.perf_counter())
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise CannotMeasure(f"{url} does not answer ({error}); it should be {about}") from None
-        except ValueError:
-            raise CannotMeasure(f"{url} does not tell metrics; it should be {about}") from None
-        if known_by not in found:
-            raise CannotMeasure(f"{url} has no {known_by}; it should be {about}")
-        return found
+        """Raises `MetricsUnreachable`, `TritonMetricsUnreachable`."""
+        ours = MetricsUnreachable, "the front end's metrics; is it a VoiceForge? Else give their URL with --metrics"
+        front = self._get(self._target.metrics, OURS, *ours)
+        tritons = TritonMetricsUnreachable, f"Triton's metrics; {WHERE_TRITON}"
+        found = {url: self._get(url, TRITONS, *tritons) for url in self._target.tritons}
+        return Reading(front, together(found), here(local=self._target.local))
 
     async def during(self, work: asyncio.Future[Any], every_s: float = 1.0) -> list[Reading]:
-        """Readings until the work is done, one of them after it. Raises `CannotMeasure` when the last one fails.
+        """Readings until the work is done, and one after it, which must not fail. Raises what `read` does.
 
-        In a thread: reading must not keep streams from their time. One that fails meanwhile is left out.
+        In a thread: reading must not keep streams from their time. One that fails meanwhile is left out, as Triton may just
+        be starting again.
         """
         readings: list[Reading] = []
         while not work.done():
             await asyncio.wait({work}, timeout=every_s)
-            try:
+            with contextlib.suppress(CapacityError):
                 readings.append(await asyncio.to_thread(self.read))
-            except CannotMeasure as error:
-                log.warning("%s", error)
         return [*readings, await asyncio.to_thread(self.read)]
 
+    def _get(self, url: str, known_by: str, unreachable: type[CapacityError], about: str) -> Exposition:
+        try:
+            text = self._client.get(url).raise_for_status().text
+            found = parse(text, time.perf_counter())
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise unreachable(f"{url} does not answer ({error}); it should be {about}") from None
+        except ValueError:
+            raise unreachable(f"{url} tells something else than metrics; it should be {about}") from None
+        if known_by not in found:
+            raise unreachable(f"{url} has no {known_by}; it should be {about}")
+        return found
 
-async def check_stream(target: Target) -> None:
-    """One session, opened and closed. Raises `CannotMeasure`."""
-    try:
-        async with connect(target.stream, additional_headers=authorization(target.key), open_timeout=TIMEOUT_S) as ws:
-            async with asyncio.timeout(TIMEOUT_S):
-                await ws.recv()
-            await ws.send('{"type":"close_stream"}')
-    except InvalidStatus as refusal:
-        code, message = refused_with(refusal)
-        hint = "; give a key of the server with --key" if code == "UNAUTHORIZED" else ""
-        raise CannotMeasure(f"{target.base} refuses streams: {code}, {message}{hint}") from None
-    except (OSError, TimeoutError, WebSocketException) as error:
-        raise CannotMeasure(f"{target.base} does not take streams ({error or type(error).__name__})") from None
+
+def here(*, local: bool) -> Here:
+    if not local:
+        return Here(time.process_time())
+    times: Any = psutil.cpu_times()
+    used = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
+    memory = psutil.virtual_memory()
+    return Here(time.process_time(), used, psutil.cpu_count(), round(1 - memory.available / memory.total, 3))

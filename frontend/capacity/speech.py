@@ -12,6 +12,7 @@ import numpy.typing as npt
 import soxr
 
 from frontend.batch.files import UnreadableAudio, read_audio
+from frontend.capacity.errors import NoSpeech
 
 RATE = 16_000
 SUFFIXES = {".wav", ".flac"}
@@ -20,10 +21,6 @@ FRAME = RATE // 50
 LOUD_SHARE, ABOVE_NOISE = 0.05, 3.0
 """A frame is sound when its RMS is above this share of the loudest one's, and so many times that of the quietest tenth."""
 Pcm = npt.NDArray[np.int16]
-
-
-class NoSpeech(Exception):
-    """There is nothing to say; the message tells why and what to do."""
 
 
 @dataclass

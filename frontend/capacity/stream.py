@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus, WebSocketException
 
 from frontend.capacity.speech import RATE, Clip, Script, script
 
@@ -45,8 +45,8 @@ class Measured:
     hypotheses: list[str] = field(default_factory=list[str])
     missed: list[str] = field(default_factory=list[str])
     """Sentences without a final."""
-    late: list[float] = field(default_factory=list[float])
-    """How late the client itself was, chunk by chunk."""
+    client_lag: float = 0.0
+    """How late the client itself was with its latest chunk."""
     errors: list[str] = field(default_factory=list[str])
     refusal: str = ""
     """Error code of a handshake that was refused because the server is full: not an error."""
@@ -54,10 +54,6 @@ class Measured:
     @property
     def refused(self) -> bool:
         return bool(self.refusal)
-
-    @property
-    def client_lag(self) -> float:
-        return max(self.late, default=0.0)
 
 
 async def stream(url: str, clips: Sequence[Clip], gap_s: float, offset_s: float, key: str | None = None) -> Measured:
@@ -82,13 +78,14 @@ async def play(url: str, said: Script, offset_s: float, key: str | None = None) 
                     await reader
             finally:
                 reader.cancel()
+                await asyncio.gather(reader, return_exceptions=True)  # what ended it ends this, too
     except InvalidStatus as refusal:
         if refusal.response.status_code == FULL:
             out.refusal = refused_with(refusal)[0]
         else:
             out.errors.append(": ".join(refused_with(refusal)))
         return out
-    except (OSError, TimeoutError, ConnectionClosed) as error:
+    except (OSError, TimeoutError, WebSocketException) as error:
         out.errors.append(f"{type(error).__name__}: {error}")
         return out
     _score(out, said, messages, start)
@@ -119,7 +116,7 @@ async def _speak(ws: ClientConnection, said: Script, out: Measured) -> float:
     for i in range(0, len(said.audio), CHUNK):
         due = start + min(i + CHUNK, len(said.audio)) / RATE  # a chunk can be sent when it has been spoken
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        out.late.append(max(0.0, time.perf_counter() - due))
+        out.client_lag = max(out.client_lag, time.perf_counter() - due)
         await ws.send(said.audio[i : i + CHUNK].tobytes())
     return start
 
