@@ -54,7 +54,7 @@ def advise(steps: Sequence[Step], full: Saturation, target: int | None = None) -
         "the measured"
     ]
     if not limited:
-        reasons.append(f"{streams} streams are what was tried, not what the server carries: no larger step broke the SLO")
+        reasons.append(f"{streams} streams are what was tried, not what the server carries: no larger step told its end")
     if cores is not None:
         reasons.append(
             f"the front end used {cores:.2f} cores at {streams} streams; a worker should use {WORKER_SHARE} at the most"

@@ -15,7 +15,7 @@ from frontend.capacity.advice import Advice, advise
 from frontend.capacity.document import Block, Heading, Items, Picture, Table, Text, markdown, page
 from frontend.capacity.heard import HANG_S
 from frontend.capacity.knee import knee
-from frontend.capacity.saturation import Saturation, crowded, saturation, shares
+from frontend.capacity.saturation import Saturation, counted, crowded, saturation, shares
 from frontend.capacity.slo import CLIENT_LAG_MS, FINAL_LAG_MS, WER_POINTS, streams_at_slo
 from frontend.capacity.step import Step
 
@@ -100,17 +100,22 @@ class Report:
         """What came of it, in a few sentences."""
         advice, said = self.advice, "**No step met the SLO.**"
         if advice:
-            said = f"**{advice.streams} streams at SLO**; plan for {advice.plan}."
-            said += "" if advice.limited else " No larger step broke it: the server may carry more."
+            said = f"**{counted(advice.streams)} at SLO**; plan for {advice.plan}. {self._beyond(advice.streams)}"
         bend = f"The final lag bends upwards at {self.knee} streams." if self.knee else "The final lag does not bend."
         return f"{said} {bend} {self._full_said()} The ramp ended because {self.ended}."
+
+    def _beyond(self, most: int) -> str:
+        """Of the first step that did not meet the SLO."""
+        if more := [s for s in self.steps if s.streams > most]:
+            return f"With {more[0].streams}: {more[0].verdict}."
+        return "No larger step was tried: the server may carry more."
 
     def warnings(self) -> list[str]:
         """What a reader should know before believing any of it."""
         out: list[str] = []
-        if voids := [f"{s.streams} streams ({s.verdict.void})" for s in self.steps if s.verdict.void]:
+        if voids := [f"{counted(s.streams)} ({s.verdict.void})" for s in self.steps if s.verdict.void]:
             out.append(f"**Void:** {', '.join(voids)}. Such a step says nothing of the server: measure from other cores.")
-        if busy := [f"{s.others_cores} cores at {s.streams} streams" for s in self.steps if crowded(s)]:
+        if busy := [f"{s.others_cores:.1f} cores at {counted(s.streams)}" for s in self.steps if crowded(s)]:
             out.append(f"**Other programs** used {', '.join(busy)}: measure on a machine that does nothing else.")
         if self.steps[0].streams != 1:
             out.append(f"No stream was measured alone: word errors are compared with {self.steps[0].streams} streams.")

@@ -11,8 +11,8 @@ from frontend.capacity.step import Step
 
 FULL = 0.85
 """Of a core's or a thread's time, slots, memory. At 85 % one waits five to six times as long as one is served (M/M/1)."""
-MACHINE_FULL = 0.95
-"""Of all cores: many short waits for a core rather than one long queue."""
+MACHINE_FULL = 0.9
+"""Of all cores: what is left is between bursts."""
 OTHERS = 0.25
 """Of all cores: what other programs may use before a measurement is about them."""
 GROWN, GROWN_MS = 2.0, 20.0
@@ -32,7 +32,7 @@ WORDS = {
     "machine": "the machine: all its cores are in use",
     "other programs": "the machine, by other programs",
     "connections": "the limit of connections, VOICEFORGE_MAX_CONNECTIONS",
-    "queue": "a queue, though nothing that tells its use is full",
+    "queue": "a queue, behind something that tells of no use",
 }
 
 
@@ -61,7 +61,11 @@ class Saturation:
     evidence: list[str]
 
     def __str__(self) -> str:
-        return f"Full first, at {self.at} streams: {WORDS[self.what]}." if self.what else "Nothing was full."
+        return f"Full first, at {counted(self.at or 0)}: {WORDS[self.what]}." if self.what else "Nothing was full."
+
+
+def counted(n: int) -> str:
+    return f"{n} stream{'s' * (n != 1)}"
 
 
 def shares(step: Step) -> list[Share]:
@@ -146,7 +150,7 @@ def waits_grown(first: Step, now: Step) -> list[str]:
         for what, figure in (("queue", lambda m: m.queue_ms), ("compute", lambda m: m.compute_ms)):
             waits[f"{part}: {what}"] = longest(first, part, figure), longest(now, part, figure)
     grown = [
-        (after - before, f"{name}: {before:.0f} ms at {first.streams} streams, {after:.0f} ms at {now.streams}")
+        (after - before, f"{name}: {before:.0f} ms at {counted(first.streams)}, {after:.0f} ms at {now.streams}")
         for name, (before, after) in waits.items()
         if before is not None and after is not None and after >= GROWN * before and after - before >= GROWN_MS
     ]

@@ -90,7 +90,12 @@ def _read(path: Path, known: Sequence[str]) -> Clip:
     beside = path.with_suffix(".txt")
     if beside.exists():
         text = beside.read_text("utf-8").strip()
-    start, end = map(int, span) if len(span) == 2 else loud_part(audio)
+    try:
+        start, end = map(int, span) if span else loud_part(audio)
+    except ValueError:
+        raise NoSpeech(
+            f"{TABLE}: the line of {path.name} is not file, text, and perhaps the samples where speech begins and ends"
+        ) from None
     return Clip(audio, text, start, end)
 
 
