@@ -34,5 +34,6 @@ async def own_server(model: str | None, tritons: str, say: Callable[[str], None]
                 names, address = [name for name in settings.model if name != AUTO], settings.triton
             workers = await held.enter_async_context(Workers(settings, address, names))
         except Exception as error:  # whatever the hub, the disk, Triton or a port says
-            raise CannotStart(f"no server comes up here ({error}); `voiceforge doctor` tells why") from error
+            said = " ".join(str(error).split())
+            raise CannotStart(f"no server comes up here ({said}); `voiceforge doctor` tells why") from error
         yield Target.of(f"http://127.0.0.1:{workers.port}", tritons, None, next(iter(settings.keys), None), None)

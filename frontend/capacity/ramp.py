@@ -57,7 +57,7 @@ async def climb(
             shown.now("waiting until the engine has forgotten the last step")
             await asyncio.sleep(WINDOW_S)
         try:
-            readings, full, results = await _loaded(target, probe, said, streams, shown)
+            readings, full, results = await load(target, probe, said, streams, shown)
         except (MetricsUnreachable, TritonMetricsUnreachable) as error:
             raise ServerGone(
                 f"the server stopped answering in the step with {streams} streams: {error}. Its log says why; what was "
@@ -74,10 +74,13 @@ async def climb(
     run.ended = "all its steps were done"
 
 
-async def _loaded(
-    target: Target, probe: Probe, said: Sequence[Clip], streams: int, shown: Shown
+async def load(
+    target: Target, probe: Probe, said: Sequence[Clip], streams: int, shown: Shown, every_s: float = 1.0
 ) -> tuple[list[Reading], tuple[float, float], list[Measured]]:
-    """Readings, from when until when all streams spoke, and what each of them saw."""
+    """Readings, from when until when all streams spoke, and what each of them saw.
+
+    Raises `MetricsUnreachable`, `TritonMetricsUnreachable`.
+    """
     scripts = [script(said, GAP_S, i) for i in range(min(streams, len(said)))]
     offsets = np.random.default_rng(streams).uniform(0, START_S, streams)
     before = await asyncio.to_thread(probe.read)
@@ -88,7 +91,7 @@ async def _loaded(
     length = len(scripts[0].audio) / RATE  # of all: they say the same
     with _told(lambda: shown.now(f"{streams} streams, {time.perf_counter() - began:.0f} of {length + START_S:.0f} s")):
         try:
-            readings = [before, *await probe.during(playing)]
+            readings = [before, *await probe.during(playing, every_s)]
         finally:
             playing.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -196,8 +196,8 @@ def _model(name: str, part: str, readings: Sequence[Reading], done: Exposition, 
     slots = last.most("voiceforge_decode_slots", model=name)
     if part == "decoder":  # its requests are answered by a thread, which tells itself how long it worked
         worked = done.total("voiceforge_decode_seconds", model=name) if "voiceforge_decode_seconds" in done else None
-        rows, steps = (done.total(f"voiceforge_decode_{k}", model=name) for k in ("row_steps", "steps"))
-        batch = rows / steps if steps else None
+        steps = done.total("voiceforge_decode_steps", model=name)
+        batch = done.total("voiceforge_decode_row_steps", model=name) / steps if steps else None
     else:
         worked = compute / batch if batch else 0.0
     return ModelLoad(

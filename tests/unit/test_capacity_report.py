@@ -33,7 +33,7 @@ def report(*extra: object, target: int | None = None) -> Report:
 
 def test_the_summary_is_what_an_operator_wants_to_know():
     said = report().summary()
-    assert "**20 streams at SLO**; plan for 14." in said
+    assert "**20 streams at SLO**; plan for 14. With 40: 1 errors; final lag 2400 ms." in said
     assert "bends upwards at 20 streams" in said
     assert "Full first, at 40 streams: the decoder" in said
     assert report().warnings() == []
