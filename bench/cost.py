@@ -2,7 +2,7 @@
 
 `python -m bench.cost` starts a server with `nano` anew for each of the three, plays held-out sentences to it in real time
 from this process, and reads both servers' metrics meanwhile. Writes cost.{json,md,png} to bench/results/cost. What a session
-is there to show: the resident memory of every process is flat after the first quarter. An hour: `--only session --minutes 60`.
+is there to show: resident memory of every process is flat after the first quarter. An hour: `--only session --minutes 60`.
 """
 
 from __future__ import annotations
