@@ -92,14 +92,17 @@ def shares(step: Step) -> list[Share]:
 
 
 def saturation(steps: Sequence[Step]) -> Saturation:
-    """Of the first step in which something was full; there is at least one step."""
-    for step in steps:
-        if what := _full(step, steps[0]):
-            first = [str(s) for s in shares(step) if s.name == what]
-            users = _users(step) if what in ("machine", "other programs") else []
-            others = [str(s) for s in shares(step) if s.name != what]
-            return Saturation(what, step.streams, [*_limits(step), *first, *users, *waits_grown(steps[0], step), *others])
-    return Saturation("", None, [*map(str, shares(steps[-1])), *waits_grown(steps[0], steps[-1])])
+    """Of the first step in which something was full; there is at least one step. Where nothing was, a late client is to
+    blame: behind it nobody knows."""
+    found = next(((what, s) for s in steps if (what := _full(s, steps[0]))), None)
+    found = found or next((("client", s) for s in steps if s.verdict.void), None)
+    if not found:
+        return Saturation("", None, [*map(str, shares(steps[-1])), *waits_grown(steps[0], steps[-1])])
+    what, step = found
+    first = [str(s) for s in shares(step) if s.name == what]
+    users = _users(step) if what in ("machine", "other programs") else []
+    others = [str(s) for s in shares(step) if s.name != what]
+    return Saturation(what, step.streams, [*_limits(step), *first, *users, *waits_grown(steps[0], step), *others])
 
 
 def crowded(step: Step) -> bool:
@@ -108,13 +111,13 @@ def crowded(step: Step) -> bool:
 
 
 def _full(step: Step, first: Step) -> str:
-    """Where all cores of the machine are in use, that is what is full: a part that waits for a core looks busy, too. And a
-    client that is late elsewhere has itself to blame."""
+    """Where all cores of the machine are in use, that is what is full: a part that waits for a core looks busy, too. A void
+    step tells nothing else."""
     full = [s.name for s in shares(step) if s.full]
     if "machine" in full:
         return "other programs" if crowded(step) else "machine"
-    if step.heard.client_lag_ms > CLIENT_LAG_MS:
-        return "client"
+    if step.verdict.void:
+        return ""
     if full:
         return full[0]
     if CONNECTIONS in step.heard.refusals:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from frontend.capacity.report import Report
 from frontend.capacity.servers import Usage
 from frontend.capacity.tables import HEADER, line
 from frontend.settings import Settings
+from tests.conftest import ROOT
 from tests.unit.capacity_steps import heard, step
 
 ALONE = heard()
@@ -126,3 +129,8 @@ def test_blocks_become_markdown_and_html():
     html = page("T", blocks)
     assert "<strong>b</strong> <code>c</code> &lt;d&gt;" in html
     assert "<td>g|h</td>" in html
+
+
+def test_the_command_line_starts_without_the_extra_packages():
+    absent = "import sys; sys.modules |= dict.fromkeys(['matplotlib', 'jiwer', 'whisper_normalizer']); import frontend.cli"
+    subprocess.run([sys.executable, "-c", absent], cwd=ROOT, check=True, timeout=120)

@@ -59,6 +59,12 @@ def test_a_late_client_on_a_full_machine_is_the_machines_doing():
     assert "Triton uses 2.50 cores" in found.evidence
 
 
+def test_a_step_with_a_late_client_is_passed_over_where_a_later_one_tells_more():
+    late = step(9, heard=heard(client_lag_ms=130.0))
+    assert saturation([IDLE, late, step(20, decoder=0.95)]).at == 20
+    assert saturation([IDLE, late, step(20)]).what == "client"
+
+
 def test_an_slo_broken_for_no_reason_that_anybody_tells_is_not_guessed_at():
     assert saturation([IDLE, step(9, heard=heard(wer=30.0), alone=ALONE)]).what == ""
 
