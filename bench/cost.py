@@ -216,7 +216,7 @@ def utterance(speech: Sequence[Clip], seconds: float, first: int) -> Clip:
 
 
 def table(what: str, rows: Sequence[Row]) -> list[str]:
-    head = [what, "streams", "front end / Triton, cores", "CPU s per s of speech", "front end / Triton, MiB",
+    head = [what, "streams at once", "front end / Triton, cores", "CPU s per s of speech", "front end / Triton, MiB",
             "first partial p50 / p95", "final lag p50 / p95", "missed, errors, refused", "client late"]  # fmt: skip
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for r in rows:
