@@ -52,7 +52,7 @@ def summary(streams: int, results: list[Measured], cpu: dict[str, float]) -> dic
         "early_endpoints": sum(v < HANG_S - 0.2 for v in lag),
         "wer": round(score.wer, 2),
         "utterances": len(lag),
-        "errors": [e for m in results for e in m.errors],
+        "errors": [e for m in results for e in (*m.errors, *(f"no final for {t!r}" for t in m.missed))],
         "client_lag_ms": round(1000 * max(m.client_lag for m in results), 1),
         "cpu": cpu,
     }

@@ -26,7 +26,7 @@ CHECKPOINTS = Path(export.__file__).parent / "nano" / "checkpoint"
 
 ENGINE_FILES = (
     "__init__.py", "alignment.py", "batch.py", "confidence.py", "growing.py", "scheduler.py", "scores.py", "slots.py",
-    "vocabulary.py", "windows.py",
+    "usage.py", "vocabulary.py", "windows.py",
 )  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
 """It goes into folder names, Triton's config and URLs."""

@@ -1,4 +1,4 @@
-"""`voiceforge`: serve, transcribe, models, doctor."""
+"""`voiceforge`: serve, transcribe, models, capacity, doctor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from frontend.batch.client import TranscriptionFailed
 from frontend.batch.client import transcribe as stream_file
 from frontend.batch.files import UnreadableAudio, read_audio
 from frontend.batch.subtitles import FORMATS
-from frontend.embedded import TritonStartError
+from frontend.capacity.command import capacity
+from frontend.embedded import EmbeddedTriton, TritonStartError
 from frontend.models import models_app
 from frontend.observability import logs
 from frontend.processes import settle
@@ -33,6 +34,7 @@ from frontend.workers.pool import Workers
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Self-hosted, real-time speech-to-text.")
 app.add_typer(models_app, name="models")
+app.command()(capacity)
 console = Console(stderr=True)
 DRAINING = Text("draining: running sessions get their finals", style="dim")
 
@@ -108,33 +110,34 @@ def serve(
         if settings.workers == 1:
             async with serving(settings, names) as running:
                 loaded = [running.services.default_model, *(i.name for i in running.models)]
-                _say_where(running.url, loaded, running.triton.address if running.triton else "", settings)
+                _say_where(running.url, loaded, running.triton, settings)
                 settle()
                 await running.stopped.wait()
                 console.print(DRAINING)
             return
         async with AsyncExitStack() as held:
-            address = settings.triton
-            if not address:
-                address = (await held.enter_async_context(embedded_triton(settings, names))).address
+            triton = None if settings.triton else await held.enter_async_context(embedded_triton(settings, names))
+            address = triton.address if triton else settings.triton or ""
             flags = ["--json-logs"] * json_logs + ["--verbose"] * verbose
             workers = await held.enter_async_context(Workers(settings, address, names, flags))
-            _say_where(f"http://{settings.host}:{workers.port}", names, address, settings)
+            _say_where(f"http://{settings.host}:{workers.port}", names, triton, settings)
             await workers.until_stopped()
             console.print(DRAINING)
 
     _run(work())
 
 
-def _say_where(url: str, models: Sequence[str], triton: str, settings: Settings) -> None:
-    """`models`: the default first. `triton`: the embedded one's address."""
+def _say_where(url: str, models: Sequence[str], triton: EmbeddedTriton | None, settings: Settings) -> None:
+    """`models`: the default first."""
     lines = Table.grid(padding=(0, 2))
     lines.add_row("page", f"{url}/", style="bold")
     lines.add_row("stream", f"{url.replace('http', 'ws', 1)}/ws/v1/transcribe")
     lines.add_row("health", f"{url}/readyz   {url}/metrics")
     names = list(dict.fromkeys(models))
     lines.add_row("models" if len(names) > 1 else "model", ", ".join(names))
-    lines.add_row("Triton", settings.triton or f"embedded, gRPC {triton}")
+    lines.add_row("Triton", f"embedded, gRPC {triton.address}" if triton else settings.triton)
+    if triton:
+        lines.add_row("", triton.metrics_url)
     if settings.workers > 1:
         lines.add_row("workers", str(settings.workers))
     if not settings.keys:

@@ -24,7 +24,9 @@ from locust.runners import WorkerRunner
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # `locust -f` knows only this folder
 
-from loadtest import speech
+from frontend.capacity.errors import NoSpeech
+from frontend.capacity.speech import Clip, recorded
+from frontend.capacity.wer import count
 from loadtest.wires import RATE, Deepgram, Heard, Native, Wire
 
 log = logging.getLogger(__name__)
@@ -44,24 +46,19 @@ class Words:
         self.errors = self.total = 0
 
     def add(self, said: str, heard: str) -> None:
-        import jiwer
-        from whisper_normalizer.english import EnglishTextNormalizer
-
-        normalise = EnglishTextNormalizer()
-        if reference := normalise(said):
-            found = jiwer.process_words(reference, normalise(heard))
-            self.errors += found.substitutions + found.deletions + found.insertions
-            self.total += len(reference.split())
+        errors, total = count([said], [heard])
+        self.errors += errors
+        self.total += total
 
 
 words = Words()
-clips: Sequence[speech.Clip] = ()
+clips: Sequence[Clip] = ()
 
 
 @events.init_command_line_parser.add_listener
 def options(parser: Any) -> None:
     group = parser.add_argument_group("VoiceForge")
-    group.add_argument("--audio", default="loadtest/audio", help="folder of wav files (and transcripts.tsv)")
+    group.add_argument("--audio", default="loadtest/audio", help="folder of wav or flac files")
     group.add_argument("--api-key", default="", help="of the server")
     group.add_argument("--endpointing-ms", type=int, default=500, help="silence that ends an utterance")
     group.add_argument("--sentences", type=int, default=4, help="of one stream, before it closes and another one opens")
@@ -73,7 +70,11 @@ def load(environment: Any, **_: Any) -> None:
     global clips
     words.errors = words.total = 0
     if not clips:
-        clips = speech.read(Path(environment.parsed_options.audio))
+        folder = environment.parsed_options.audio
+        try:
+            clips = recorded(Path(folder))
+        except NoSpeech as error:
+            raise NoSpeech(f"{error}; make some: python -m loadtest.speech {folder}") from None
 
 
 def report(wire: str, name: str, seconds: float, error: Exception | None = None) -> None:
@@ -117,7 +118,7 @@ class StreamUser(User):
             ws.close()
 
     def _converse(
-        self, ws: websocket.WebSocket, heard: list[tuple[float, Heard]], said: Sequence[speech.Clip], hang_s: float
+        self, ws: websocket.WebSocket, heard: list[tuple[float, Heard]], said: Sequence[Clip], hang_s: float
     ) -> None:
         position, start = 0, time.perf_counter()
         for clip in said:
@@ -130,9 +131,7 @@ class StreamUser(User):
             self._score(clip, position, start, [(t, h) for t, h in heard if h.end * RATE > position], hang_s)
             position += len(whole)
 
-    def _score(
-        self, clip: speech.Clip, position: int, start: float, heard: list[tuple[float, Heard]], hang_s: float
-    ) -> None:
+    def _score(self, clip: Clip, position: int, start: float, heard: list[tuple[float, Heard]], hang_s: float) -> None:
         """What came of one sentence. A sample counts as sent when its chunk was due."""
 
         def sent(sample: int) -> float:
@@ -144,9 +143,9 @@ class StreamUser(User):
             if h.kind == "error":
                 report(self.name, "error", 0, RuntimeError(h.text))
         if partials:
-            report(self.name, "first partial", max(0.0, partials[0] - sent(clip.start)))
+            report(self.name, "first partial", max(0.0, partials[0] - sent(clip.speech_start)))
         if finals:
-            report(self.name, "final lag", max(0.0, finals[-1][0] - sent(clip.end) - hang_s))
+            report(self.name, "final lag", max(0.0, finals[-1][0] - sent(clip.speech_end) - hang_s))
         else:
             report(self.name, "final lag", 0, RuntimeError("no final before the next sentence"))
         words.add(clip.text, " ".join(h.text for _, h in finals))

@@ -1,72 +1,12 @@
-"""What a step must keep, and when a server's ramp ends.
-
-A step meets the SLO if p95 of the final lag (`lags.py`) is below 500 ms, no stream had an error or was refused, and the word
-error rate is no more than a margin above that of the same server with one stream alone. All streams of all steps speak the
-same sentences, each beginning with another one, so the rates are of the same words. The margin is 0.5 points, or what two
-words weigh in the step with one stream where that is more: less cannot be told from chance.
-A step whose own client was late by more than 100 ms is void: it says nothing about the server.
-"""
+"""When a server's ramp ends. What a step must keep is told in `frontend/capacity/slo.py`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Protocol
 
-FINAL_LAG_MS = 500.0
-WER_POINTS = 0.5
-WORDS = 2
-CLIENT_LAG_MS = 100.0
-TRIES = 2
+from frontend.capacity.slo import FINAL_LAG_MS, TRIES, WER_POINTS, Verdict, judge
 
-
-@dataclass(frozen=True)
-class Verdict:
-    """`broken`: what the step did not keep. `void`: it cannot be told."""
-
-    broken: tuple[str, ...] = ()
-    void: str = ""
-
-    @property
-    def met(self) -> bool:
-        return not self.broken and not self.void
-
-    def __str__(self) -> str:
-        return f"void: {self.void}" if self.void else "; ".join(self.broken) or "met"
-
-
-class Step(Protocol):
-    @property
-    def final_lag_p95_ms(self) -> float | None: ...
-    @property
-    def wer(self) -> float: ...
-    @property
-    def words(self) -> int: ...
-    @property
-    def n_errors(self) -> int: ...
-    @property
-    def refused(self) -> int: ...
-    @property
-    def client_lag_ms(self) -> float: ...
-
-
-def judge(step: Step, alone: Step) -> Verdict:
-    """`alone`: the same server's step with one stream."""
-    if step.client_lag_ms > CLIENT_LAG_MS:
-        return Verdict(void=f"the client was {step.client_lag_ms:.0f} ms late")
-    broken: list[str] = []
-    if step.refused:
-        broken.append(f"{step.refused} refused")
-    if step.n_errors:
-        broken.append(f"{step.n_errors} errors")
-    if step.final_lag_p95_ms is None:
-        broken.append("sentences without text")
-    elif step.final_lag_p95_ms >= FINAL_LAG_MS:
-        broken.append(f"final lag {step.final_lag_p95_ms:.0f} ms")
-    margin = max(WER_POINTS, 100 * WORDS / max(1, alone.words))
-    if step.wer > alone.wer + margin:
-        broken.append(f"WER {step.wer:.1f} % ({alone.wer:.1f} % alone, margin {margin:.1f})")
-    return Verdict(tuple(broken))
+__all__ = ["FINAL_LAG_MS", "WER_POINTS", "Verdict", "climb", "judge"]
 
 
 def climb(steps: Iterable[int], measure: Callable[[int, int], Verdict]) -> int:

@@ -138,6 +138,8 @@ class Scheduler:
         self._order = itertools.count()
         self._rows: list[_Row] = []
         self.n_steps = self.n_rows_stepped = 0
+        self.busy_s = 0.0
+        """Time that the thread did not wait for jobs."""
         self._thread = threading.Thread(target=self._run, name="whisper-decode", daemon=True)
         self._thread.start()
 
@@ -167,6 +169,7 @@ class Scheduler:
             jobs = self._take(block=not self._rows)
             if jobs is None:
                 return
+            began = time.perf_counter()
             try:
                 if jobs:
                     self._admit(jobs)
@@ -181,6 +184,7 @@ class Scheduler:
                 self.batch.clear()
                 for job in failed:
                     _deliver(job, error)
+            self.busy_s += time.perf_counter() - began
 
     def _take(self, block: bool) -> list[Job] | None:
         jobs: list[Job] = []

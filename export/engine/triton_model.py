@@ -21,6 +21,7 @@ encodes too, so that nothing crosses processes between audio and text.
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,13 @@ from whisper_engine.confidence import Calibrator
 from whisper_engine.growing import Growing, sessions
 from whisper_engine.scheduler import Hypothesis, Job, Scheduler
 from whisper_engine.slots import Place, Slots
+from whisper_engine.usage import cpu_seconds, memory_bytes
 from whisper_engine.vocabulary import Vocabulary
 from whisper_engine.windows import RATE, Stream, Streams
 
 PARTIAL, FINAL, RESET = 1, 2, 3
+USAGE_S = 0.5
+"""Between looks at what the processes use."""
 START, END = pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START, pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END
 
 
@@ -65,7 +69,7 @@ class TritonPythonModel:
         self.vocabulary = Vocabulary(folder / "tokenizer.json", generation, multilingual=options["multilingual"] == "true")
         self.encodes = options.get("slots") == "true"
         """The batch encodes too; else the encoder is a model of its own."""
-        max_rows = int(options.get("max_rows", 32))
+        self.max_rows = max_rows = int(options.get("max_rows", 32))
         batch = self._slots(args, options, folder, max_rows) if self.encodes else self._growing(args, options, folder)
         self.scheduler = Scheduler(batch, self.vocabulary, max_rows, Calibrator.load(folder))
         self.temperatures = tuple(float(t) for t in options.get("temperatures", "0").split(","))
@@ -82,10 +86,18 @@ class TritonPythonModel:
                 ("sequences", "Streams whose audio window the engine holds", gauge),
                 ("decode_steps", "Decode steps run, each one token for every row", counter),
                 ("decode_row_steps", "Tokens decoded over all rows; divided by steps: the mean batch", counter),
+                ("decode_slots", "Rows that are decoded together at the most", gauge),
+                ("decode_seconds", "Time that the decode thread did not wait for work", counter),
+                ("model_cpu_seconds", "CPU time of the model's process", counter),
+                ("model_memory_bytes", "Resident memory of the model's process", gauge),
+                ("tritonserver_cpu_seconds", "CPU time of tritonserver itself, told by each engine", counter),
+                ("tritonserver_memory_bytes", "Resident memory of tritonserver itself, told by each engine", gauge),
             )
         }
         self.metrics = {name: family.Metric(labels=label) for name, family in self.families.items()}
-        self.reported = {"decode_steps": 0, "decode_row_steps": 0}  # Triton keeps a counter when the model is loaded anew
+        # Triton keeps a counter when the model is loaded anew; tritonserver itself goes on
+        self.reported = {"tritonserver_cpu_seconds": cpu_seconds(os.getppid())}
+        self.measured = 0.0
 
     def _growing(self, args: dict[str, str], options: dict[str, str], folder: Path) -> Growing:
         providers = ["CPUExecutionProvider"]
@@ -234,9 +246,18 @@ class TritonPythonModel:
     def _report(self) -> None:
         """Only from `execute`: metrics set from another thread end the server (24.10) under load."""
         self.metrics["sequences"].set(len(self.streams))
-        for name, value in (
-            ("decode_steps", self.scheduler.n_steps),
-            ("decode_row_steps", self.scheduler.n_rows_stepped),
-        ):
-            self.metrics[name].increment(value - self.reported[name])
-            self.reported[name] = value
+        self._count("decode_steps", self.scheduler.n_steps)
+        self._count("decode_row_steps", self.scheduler.n_rows_stepped)
+        self._count("decode_seconds", self.scheduler.busy_s)
+        now = time.monotonic()
+        if now - self.measured > USAGE_S:
+            self.measured = now
+            self.metrics["decode_slots"].set(self.max_rows)
+            for name, pid in (("model", os.getpid()), ("tritonserver", os.getppid())):
+                self._count(f"{name}_cpu_seconds", cpu_seconds(pid))
+                self.metrics[f"{name}_memory_bytes"].set(memory_bytes(pid))
+
+    def _count(self, name: str, value: float) -> None:
+        """`value`: since the model was loaded."""
+        self.metrics[name].increment(value - self.reported.get(name, 0))
+        self.reported[name] = value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
@@ -17,6 +17,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         r = self.registry
+        ProcessCollector(registry=r)
         self.connections = Gauge("voiceforge_connections", "Open WebSocket connections", registry=r)
         self.parked = Gauge("voiceforge_parked_sessions", "Sessions that wait for a client that vanished", registry=r)
         self.resumed = Counter("voiceforge_resumed", "Sessions that a client went on with", registry=r)

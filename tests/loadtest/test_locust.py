@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtest import speech
 from loadtest.wires import Deepgram, Heard, Native
 from tests.conftest import ROOT, Server
 
@@ -60,15 +59,6 @@ def test_a_server_that_is_not_there_is_a_failure(folder: Path):
     done = locust("--audio", str(folder), "--host", "ws://127.0.0.1:9", "-u", "1", "-r", "1", "-t", "12s", "NativeUser")
     assert done.returncode == 1
     assert "Traceback" not in done.stdout
-
-
-def test_recordings_without_a_table_say_themselves_where_speech_is(tmp_path: Path):
-    save(tmp_path / "a.wav", np.concatenate([np.zeros(1600), np.full(3200, 8000), np.zeros(1600)]))
-    save(tmp_path / "b.wav", np.zeros(800), rate=8000)
-    (clip,) = speech.read(tmp_path)
-    assert (clip.start, clip.end, clip.text) == (1600, 4800, "")
-    with pytest.raises(FileNotFoundError, match=r"python -m loadtest\.speech"):
-        speech.read(tmp_path / "nowhere")
 
 
 def test_wires_read_results_and_errors_and_nothing_else():

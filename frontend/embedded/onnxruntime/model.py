@@ -6,6 +6,7 @@ state inputs at their initial value, so state is kept here, by correlation id, f
 """
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 
 START, END = pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START, pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END
+USAGE_S = 0.5
+"""Between looks at what the process uses."""
 
 
 class TritonPythonModel:
@@ -34,16 +37,20 @@ class TritonPythonModel:
         self.zeros = {s["input_name"]: np.zeros([int(d) for d in s["dims"]], np.float32) for s in self.states}
         self.kept = {}  # correlation id -> (state by input name, time of last use)
         self.swept = 0.0
+        label = {"model": args["model_name"], "version": args["model_version"], "instance": args["model_instance_name"]}
+        gauge, counter = pb_utils.MetricFamily.GAUGE, pb_utils.MetricFamily.COUNTER
+        wanted = [
+            ("model_cpu_seconds", "CPU time of the model's process", counter),
+            ("model_memory_bytes", "Resident memory of the model's process", gauge),
+        ]
         if self.states:
-            label = {
-                "model": args["model_name"], "version": args["model_version"], "instance": args["model_instance_name"]
-            }  # fmt: skip
-            family = pb_utils.MetricFamily(
-                name="voiceforge_onnx_sequences",
-                description="Streams whose state is kept",
-                kind=pb_utils.MetricFamily.GAUGE,
-            )
-            self.family, self.gauge = family, family.Metric(labels=label)
+            wanted.append(("onnx_sequences", "Streams whose state is kept", gauge))
+        self.families = {  # kept: a family must outlive its metrics
+            name: pb_utils.MetricFamily(name=f"voiceforge_{name}", description=text, kind=kind)
+            for name, text, kind in wanted
+        }
+        self.metrics = {name: family.Metric(labels=label) for name, family in self.families.items()}
+        self.reported, self.measured = 0.0, 0.0
 
     def execute(self, requests):
         """Runs requests whose inputs have one shape as one batch; answers in the order asked."""
@@ -60,7 +67,17 @@ class TritonPythonModel:
                 for i, _, _ in members:
                     failure = pb_utils.TritonError(f"onnxruntime: {error}", pb_utils.TritonError.INVALID_ARG)
                     responses[i] = pb_utils.InferenceResponse(error=failure)
+        self._report()
         return responses
+
+    def _report(self):
+        now = time.monotonic()
+        if now - self.measured > USAGE_S:
+            self.measured, used = now, time.process_time()
+            self.metrics["model_cpu_seconds"].increment(used - self.reported)
+            self.reported = used
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            self.metrics["model_memory_bytes"].set(pages * os.sysconf("SC_PAGE_SIZE"))
 
     def _run(self, members):
         feeds = {n: np.concatenate([tensors[k] for _, _, tensors in members]) for k, n in enumerate(self.inputs)}
@@ -96,4 +113,4 @@ class TritonPythonModel:
             self.swept = now
             for old in [k for k, (_, used) in self.kept.items() if now - used > self.idle_s]:
                 del self.kept[old]
-        self.gauge.set(len(self.kept))
+        self.metrics["onnx_sequences"].set(len(self.kept))
