@@ -97,7 +97,7 @@ class TritonPythonModel:
         self.metrics = {name: family.Metric(labels=label) for name, family in self.families.items()}
         # Triton keeps a counter when the model is loaded anew; tritonserver itself goes on
         self.reported = {"tritonserver_cpu_seconds": cpu_seconds(os.getppid())}
-        self.measured = 0.0
+        self.measured, self.told = 0.0, -1
 
     def _growing(self, args: dict[str, str], options: dict[str, str], folder: Path) -> Growing:
         providers = ["CPUExecutionProvider"]
@@ -244,18 +244,22 @@ class TritonPythonModel:
         sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def _report(self) -> None:
-        """Only from `execute`: metrics set from another thread end the server (24.10) under load."""
-        self.metrics["sequences"].set(len(self.streams))
+        """Only from `execute`: metrics set from another thread end the server (24.10) under load. Each is a message to
+        tritonserver that is waited for, so none is sent for nothing."""
+        if len(self.streams) != self.told:
+            self.told = len(self.streams)
+            self.metrics["sequences"].set(self.told)
+        now = time.monotonic()
+        if now - self.measured < USAGE_S and self.told:
+            return
+        self.measured = now
+        self.metrics["decode_slots"].set(self.max_rows)
         self._count("decode_steps", self.scheduler.n_steps)
         self._count("decode_row_steps", self.scheduler.n_rows_stepped)
         self._count("decode_seconds", self.scheduler.busy_s)
-        now = time.monotonic()
-        if now - self.measured > USAGE_S:
-            self.measured = now
-            self.metrics["decode_slots"].set(self.max_rows)
-            for name, pid in (("model", os.getpid()), ("tritonserver", os.getppid())):
-                self._count(f"{name}_cpu_seconds", cpu_seconds(pid))
-                self.metrics[f"{name}_memory_bytes"].set(memory_bytes(pid))
+        for name, pid in (("model", os.getpid()), ("tritonserver", os.getppid())):
+            self._count(f"{name}_cpu_seconds", cpu_seconds(pid))
+            self.metrics[f"{name}_memory_bytes"].set(memory_bytes(pid))
 
     def _count(self, name: str, value: float) -> None:
         """`value`: since the model was loaded."""

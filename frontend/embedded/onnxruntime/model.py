@@ -50,7 +50,7 @@ class TritonPythonModel:
             for name, text, kind in wanted
         }
         self.metrics = {name: family.Metric(labels=label) for name, family in self.families.items()}
-        self.reported, self.measured = 0.0, 0.0
+        self.reported, self.measured, self.told = 0.0, 0.0, -1
 
     def execute(self, requests):
         """Runs requests whose inputs have one shape as one batch; answers in the order asked."""
@@ -71,6 +71,10 @@ class TritonPythonModel:
         return responses
 
     def _report(self):
+        """Each metric set is a message to tritonserver that is waited for, so none is sent for nothing."""
+        if self.states and len(self.kept) != self.told:
+            self.told = len(self.kept)
+            self.metrics["onnx_sequences"].set(self.told)
         now = time.monotonic()
         if now - self.measured > USAGE_S:
             self.measured, used = now, time.process_time()
@@ -113,4 +117,3 @@ class TritonPythonModel:
             self.swept = now
             for old in [k for k, (_, used) in self.kept.items() if now - used > self.idle_s]:
                 del self.kept[old]
-        self.metrics["onnx_sequences"].set(len(self.kept))
