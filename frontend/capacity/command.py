@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,12 +14,11 @@ from typing import Annotated
 
 import psutil
 import typer
-import uvloop
 from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from frontend.capacity.errors import CapacityError, InvalidOption
+from frontend.capacity.errors import CannotWrite, CapacityError, InvalidOption
 from frontend.capacity.own import own_server
 from frontend.capacity.probe import Probe
 from frontend.capacity.ramp import GAP_S, Run, climb
@@ -81,6 +81,8 @@ def capacity(
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("capacity-report"),
 ) -> None:
     """Measure how many streams a server carries, what is full first, and what to set."""
+    import uvloop
+
     run, conditions = Run(), dict[str, str]()
     error: CapacityError | None = None
     interrupted = False
@@ -108,16 +110,26 @@ def capacity(
         interrupted, run.ended = True, "it was interrupted, in a step that is not in the report"
     except CapacityError as caught:
         error, run.ended = caught, f"of {caught.code}"
+    report = Report(conditions, run.steps, run.ended, target) if run.steps else None
+    if report:
+        error = _tell(report, out) or error
+    elif interrupted:
+        say("interrupted before a step was done: there is nothing to report")
     if error:
         say(f"{error.code}: {error}", "bold red")
-    if run.steps:
-        report = Report(conditions, run.steps, run.ended, target)
+        raise typer.Exit(WRONG)
+    raise typer.Exit(INTERRUPTED if interrupted else VOID if report and report.void else 0)
+
+
+def _tell(report: Report, out: Path) -> CannotWrite | None:
+    """On the terminal first: nothing can go wrong there."""
+    say(report.summary().replace("**", ""), "bold")
+    try:
         files = report.write(out)
-        say(report.summary().replace("**", ""), "bold")
-        say(f"written: {', '.join(map(str, files))}", "dim")
-        if not error and not interrupted:
-            raise typer.Exit(VOID if report.void else 0)
-    raise typer.Exit(WRONG if error else INTERRUPTED)
+    except OSError as error:
+        return CannotWrite(f"the report could not be written to {out} ({error}); what came of it is said above")
+    say(f"written: {', '.join(map(str, files))}", "dim")
+    return None
 
 
 def _steps(ramp: str) -> list[int]:
@@ -132,13 +144,13 @@ def _steps(ramp: str) -> list[int]:
 
 
 def _prepare(out: Path) -> None:
-    """Better now than after minutes of load. Raises `InvalidOption`."""
+    """Better now than after minutes of load. Raises `CannotWrite`."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for old in out.glob("report.*"):  # lest it be taken for this one's
-            old.unlink()
+        with tempfile.TemporaryFile(dir=out):
+            pass
     except OSError as error:
-        raise InvalidOption(f"nothing can be written to --out {out} ({error}); give another folder") from None
+        raise CannotWrite(f"--out {out} takes no files ({error}); give another folder") from None
 
 
 def _conditions(target: Target, audio: Path | None, ramp: str, *, own: bool) -> dict[str, str]:

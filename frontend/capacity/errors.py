@@ -3,6 +3,7 @@
 CapacityError
 ├── InvalidOption             INVALID_OPTION               an option that cannot be meant
 ├── NoSpeech                  NO_SPEECH                    there is nothing to say
+├── CannotWrite               CANNOT_WRITE                 the folder of the report takes nothing
 ├── CannotStart               CANNOT_START                 the server of its own does not come up
 ├── ServerUnreachable         SERVER_UNREACHABLE           no VoiceForge answers there
 ├── StreamsRefused            the server's own code        UNAUTHORIZED, TOO_MANY_CONNECTIONS, ENGINE_BUSY, UNKNOWN_MODEL, …;
@@ -27,6 +28,10 @@ class InvalidOption(CapacityError):
 
 class NoSpeech(CapacityError):
     code = "NO_SPEECH"
+
+
+class CannotWrite(CapacityError):
+    code = "CANNOT_WRITE"
 
 
 class CannotStart(CapacityError):

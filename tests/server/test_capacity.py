@@ -129,7 +129,7 @@ def test_wrong_options(server: Server, tmp_path: Path):
     failed(capacity("--server", "ftp://x", "--out", str(tmp_path)), "INVALID_OPTION", "http://HOST:PORT")
     failed(capacity("--server", server.http, "--out", str(tmp_path)), "INVALID_OPTION", "--triton-metrics")
     (tmp_path / "file").write_text("")
-    failed(capacity(*triton, "--out", str(tmp_path / "file")), "INVALID_OPTION", "--out")
+    failed(capacity(*triton, "--out", str(tmp_path / "file")), "CANNOT_WRITE", "--out")
     failed(capacity(*triton, "--audio", str(tmp_path / "none"), "--out", str(tmp_path)), "NO_SPEECH", "--audio")
 
 

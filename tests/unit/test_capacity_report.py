@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from frontend.capacity import plots, wer
+from frontend.capacity import command, errors, plots, wer
 from frontend.capacity.document import Heading, Items, Picture, Table, Text, markdown, page
 from frontend.capacity.report import Report
 from frontend.capacity.servers import Usage
@@ -129,6 +129,21 @@ def test_blocks_become_markdown_and_html():
     html = page("T", blocks)
     assert "<strong>b</strong> <code>c</code> &lt;d&gt;" in html
     assert "<td>g|h</td>" in html
+
+
+def test_a_report_that_cannot_be_written_is_told_all_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "report.html").mkdir()
+    error = command._tell(report(), tmp_path)
+    assert error
+    assert error.code == "CANNOT_WRITE"
+    assert "20 streams at SLO" in capsys.readouterr().err
+
+
+def test_every_code_is_documented():
+    text = (ROOT / "docs/capacity.md").read_text()
+    kinds = errors.CapacityError.__subclasses__()
+    assert len(kinds) > 7
+    assert all(f"`{k.code}`" in text for k in kinds if k is not errors.StreamsRefused)
 
 
 def test_the_command_line_starts_without_the_extra_packages():
