@@ -159,6 +159,7 @@ def test_an_export_holds_valid_graphs_and_nothing_else(precision: str, saved: Pa
         "whisper_toy/1/whisper_engine/scheduler.py",
         "whisper_toy/1/whisper_engine/scores.py",
         "whisper_toy/1/whisper_engine/slots.py",
+        "whisper_toy/1/whisper_engine/usage.py",
         "whisper_toy/1/whisper_engine/vocabulary.py",
         "whisper_toy/1/whisper_engine/windows.py",
         "whisper_toy/config.pbtxt",
