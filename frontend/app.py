@@ -120,6 +120,7 @@ async def serving(settings: Settings, models: Sequence[str], siblings: Siblings 
         services = Services(engine, metrics, settings, default)
         metrics.engine_lag.set_function(services.load.lag)
         metrics.partial_places.set_function(lambda: int(services.load.partials.limit))
+        metrics.partial_wait.set_function(services.load.partials.wait)
         held.push_async_callback(services.decoders.close)
         await services.decoders.start()  # loading FFmpeg takes a while, which no stream shall wait for
         adapters = [NativeAdapter(), DeepgramAdapter(resume=settings.resume_deepgram), RealtimeAdapter()]

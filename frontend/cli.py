@@ -25,6 +25,7 @@ from frontend.batch.files import UnreadableAudio, read_audio
 from frontend.batch.subtitles import FORMATS
 from frontend.capacity.command import capacity
 from frontend.embedded import EmbeddedTriton, TritonStartError
+from frontend.errors import VoiceForgeError
 from frontend.models import models_app
 from frontend.observability import logs
 from frontend.processes import settle
@@ -78,7 +79,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
     try:
         uvloop.run(work)
-    except (TritonStartError, ValueError, OSError) as error:
+    except (TritonStartError, VoiceForgeError, ValueError, OSError) as error:
         raise _fail(str(error)) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
@@ -106,7 +107,8 @@ def serve(
         raise _fail(f"cannot prepare {', '.join(settings.model)}: {error}") from None
 
     async def work() -> None:
-        console.print(Text("  starting Triton", style="dim"))
+        doing = f"connecting to Triton at {settings.triton}" if settings.triton else "starting Triton"
+        console.print(Text(f"  {doing}", style="dim"))
         if settings.workers == 1:
             async with serving(settings, names) as running:
                 loaded = [running.services.default_model, *(i.name for i in running.models)]

@@ -16,11 +16,12 @@ from rich.text import Text
 
 from export import manifest
 from export.cli import export_command, pull_command
+from export.repository import IN_THE_BOX
 from frontend.embedded.layout import announced
 from frontend.errors import VoiceForgeError
 from frontend.inference.engine import TritonEngine
 from frontend.inference.triton import Patience
-from frontend.provision import IN_THE_BOX, REAL_WHISPER
+from frontend.provision import REAL_WHISPER
 from frontend.settings import Settings
 
 models_app = typer.Typer(no_args_is_help=True, help="Checkpoints, the model repository, and what a server has loaded.")
@@ -101,7 +102,7 @@ def list_command(model_repository: Repository = None, triton: Triton = None) -> 
         table.add_row(name, "", "", "", "", "", "loaded" if loaded[name] else "")
     out = Console()
     out.print(table if table.row_count else f"{repository} holds no models yet; `voiceforge serve` exports what it needs")
-    out.print(f"[dim]in the box: {IN_THE_BOX}; from the hub, for example: {REAL_WHISPER}")
+    out.print(f"[dim]in the box: {', '.join(IN_THE_BOX)}; from the hub, for example: {REAL_WHISPER}")
     out.print(f"[dim]server: {', '.join(servers) or 'none runs over this repository'}")
 
 

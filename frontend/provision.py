@@ -8,14 +8,13 @@ from pathlib import Path
 
 from export import manifest
 from export.checkpoint import download
-from export.repository import CHECKPOINTS, export_silero, export_whisper, model_name, up_to_date
+from export.repository import IN_THE_BOX, export_silero, export_whisper, model_name, up_to_date
 from export.triton_config import Tuning
 from frontend.settings import Settings
 
 log = logging.getLogger(__name__)
 
 REAL_WHISPER = "openai/whisper-base.en"
-IN_THE_BOX = "nano"
 AUTO = "auto"
 HUB_TIMEOUT_S = 3
 
@@ -55,13 +54,13 @@ def _best(progress: Callable[[str], None], notice: Callable[[str], None]) -> str
     if hub_snapshot(REAL_WHISPER, local=False):
         return REAL_WHISPER
     notice(NOTICE)
-    return IN_THE_BOX
+    return "nano"
 
 
 def _exported(source: str, settings: Settings, progress: Callable[[str], None]) -> str:
     """The name of a model that the repository now holds as it should."""
     repository, name = settings.model_repository, model_name(source)
-    folder = CHECKPOINTS if source == IN_THE_BOX else Path(source) if Path(source).is_dir() else None
+    folder = IN_THE_BOX.get(source) or (Path(source) if Path(source).is_dir() else None)
     entry = None if folder else manifest.read(repository)["models"].get(source)
     asked = None if settings.precision == "auto" else settings.precision
     if entry is not None:  # a name, of what was exported or pulled before

@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     admit_lag_s: Annotated[float, Field(gt=0)] = 0.3
     """While finals or the VAD take longer than this to come back, new sessions are refused with 503: those that run keep
     their promise of a final within half a second."""
+    admit_partial_wait_s: Annotated[float, Field(gt=0)] = 0.5
+    """The same while the first partial of an utterance waits longer than this for the engine: it comes after a second
+    then, which is when people begin to wonder."""
     max_frame_bytes: Annotated[int, Field(ge=1024)] = 512 * 1024
     """One frame. 1.3 s of 48 kHz stereo float32, the widest format; live clients send 3-20 KB."""
     no_data_timeout_s: float = 10.0

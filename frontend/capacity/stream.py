@@ -1,6 +1,6 @@
 """One live stream of the native protocol, paced in real time, and what its user saw.
 
-Definitions are those of docs/performance.md. A sample counts as sent when its 100 ms chunk was due, as a microphone would
+Definitions are those of docs/performance.md. A sample counts as sent when its chunk was due, as a microphone would
 deliver it; how late the client itself was with each chunk is told.
 """
 
@@ -20,7 +20,6 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from frontend.capacity.speech import RATE, Clip, Script, script
 
 CHUNK_S = 0.1
-CHUNK = round(CHUNK_S * RATE)
 DRAIN_S = 30.0
 """After the last audio, for the finals."""
 FULL = 503
@@ -56,12 +55,14 @@ class Measured:
         return bool(self.refusal)
 
 
-async def stream(url: str, clips: Sequence[Clip], gap_s: float, offset_s: float, key: str | None = None) -> Measured:
+async def stream(
+    url: str, clips: Sequence[Clip], gap_s: float, offset_s: float, key: str | None = None, *, chunk_s: float = CHUNK_S
+) -> Measured:
     """Plays the clips with `gap_s` of silence after each, in real time."""
-    return await play(url, script(clips, gap_s), offset_s, key)
+    return await play(url, script(clips, gap_s), offset_s, key, chunk_s=chunk_s)
 
 
-async def play(url: str, said: Script, offset_s: float, key: str | None = None) -> Measured:
+async def play(url: str, said: Script, offset_s: float, key: str | None = None, *, chunk_s: float = CHUNK_S) -> Measured:
     """What goes wrong is in the result."""
     out, messages = Measured(), list[Heard]()
     await asyncio.sleep(offset_s)
@@ -72,7 +73,7 @@ async def play(url: str, said: Script, offset_s: float, key: str | None = None) 
             out.connect = time.perf_counter() - began
             reader = asyncio.create_task(_read(ws, messages))
             try:
-                start = await _speak(ws, said, out)
+                start = await _speak(ws, said, out, round(chunk_s * RATE))
                 await ws.send('{"type":"close_stream"}')
                 async with asyncio.timeout(DRAIN_S):
                     await reader
@@ -88,7 +89,7 @@ async def play(url: str, said: Script, offset_s: float, key: str | None = None) 
     except (OSError, TimeoutError, WebSocketException) as error:
         out.errors.append(f"{type(error).__name__}: {error}")
         return out
-    _score(out, said, messages, start)
+    _score(out, said, messages, start, chunk_s)
     return out
 
 
@@ -110,19 +111,20 @@ async def _read(ws: ClientConnection, messages: list[Heard]) -> None:
         messages.append((time.perf_counter(), json.loads(frame)))
 
 
-async def _speak(ws: ClientConnection, said: Script, out: Measured) -> float:
+async def _speak(ws: ClientConnection, said: Script, out: Measured, chunk: int) -> float:
     """Sends the audio; when its first sample was spoken."""
     start = time.perf_counter()
-    for i in range(0, len(said.audio), CHUNK):
-        due = start + min(i + CHUNK, len(said.audio)) / RATE  # a chunk can be sent when it has been spoken
+    for i in range(0, len(said.audio), chunk):
+        due = start + min(i + chunk, len(said.audio)) / RATE  # a chunk can be sent when it has been spoken
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         out.client_lag = max(out.client_lag, time.perf_counter() - due)
-        await ws.send(said.audio[i : i + CHUNK].tobytes())
+        await ws.send(said.audio[i : i + chunk].tobytes())
     return start
 
 
-def _score(out: Measured, said: Script, messages: list[Heard], start: float) -> None:
+def _score(out: Measured, said: Script, messages: list[Heard], start: float, chunk_s: float) -> None:
     """First partial and final lag of each clip."""
+    chunk = round(chunk_s * RATE)
     spans = [(o + c.speech_start, o + c.speech_end) for o, c in zip(said.offsets, said.clips, strict=True)]
     finals = [(t, m) for t, m in messages if m["type"] == "final"]
     for clip, (begin, end), following in zip(said.clips, spans, [*(b for b, _ in spans[1:]), float("inf")], strict=True):
@@ -133,7 +135,7 @@ def _score(out: Measured, said: Script, messages: list[Heard], start: float) -> 
         ]
         out.references.append(clip.text)
         out.hypotheses.append(" ".join(m["transcript"] for _, m in mine))
-        sent_first, sent_last = (start + (s // CHUNK + 1) * CHUNK_S for s in (begin, end))
+        sent_first, sent_last = (start + (s // chunk + 1) * chunk_s for s in (begin, end))
         partials = [
             t
             for t, m in messages

@@ -36,7 +36,7 @@ class Authenticator:
                 )
             return
         if not key:
-            raise Unauthorized("an API key is needed: ?api_key=KEY, or the header Authorization: Token KEY")
+            raise Unauthorized("an API key is needed: the header Authorization: Bearer KEY (or Token KEY), or ?api_key=KEY")
         digest = hashlib.sha256(key.encode()).digest()
         if not any([hmac.compare_digest(digest, known) for known in self._digests]):  # noqa: C419 - all of them, always
             raise Unauthorized("this API key is not known")

@@ -14,6 +14,7 @@ WINDOW_S = 5.0
 """Answers older than this say nothing about now."""
 SHARE = 0.9
 """The lag is what this share of the answers stayed below."""
+LATER = "try again in a few seconds, or on another server"
 
 
 @dataclass
@@ -26,6 +27,9 @@ class EngineLoad:
     clock: Callable[[], float]
     limit_s: float
     """A new session is refused while the lag is above; running ones go on, and have the engine to themselves."""
+    partial_wait_s: float = math.inf
+    """As well while the first partial of an utterance waits longer for the engine: partials give way long before finals
+    are late, so this tells sooner that it is full."""
     _answers: deque[tuple[float, float]] = field(default_factory=deque[tuple[float, float]])
     _waiting: dict[int, tuple[float, str]] = field(default_factory=dict[int, tuple[float, str]])
     _quickest: dict[str, float] = field(default_factory=dict[str, float])
@@ -64,9 +68,11 @@ class EngineLoad:
     @property
     def behind(self) -> bool:
         """What nobody waits for should wait: running sessions feel the engine, though new ones are still taken."""
-        return self.lag() > self.limit_s / 2
+        return self.lag() > self.limit_s / 2 or self.partials.wait() > self.partial_wait_s / 2
 
     def admit(self) -> None:
         """Raises `EngineBusy` when a new session would find the engine behind."""
         if (lag := self.lag()) > self.limit_s:
-            raise EngineBusy(f"the engine is {1000 * lag:.0f} ms behind; try again in a few seconds, or on another server")
+            raise EngineBusy(f"the engine is {1000 * lag:.0f} ms behind; {LATER}")
+        if (wait := self.partials.wait()) > self.partial_wait_s:
+            raise EngineBusy(f"the engine is full, first partials wait {1000 * wait:.0f} ms; {LATER}")

@@ -27,9 +27,9 @@ class PartialPlaces:
     clock: Callable[[], float]
     limit: float = 16.0
     taken: int = 0
-    _first: dict[Again, None] = field(default_factory=dict[Again, None])
-    """Who waits for the first partial of an utterance, in order; they come before the others."""
-    _others: dict[Again, None] = field(default_factory=dict[Again, None])
+    _first: dict[Again, float] = field(default_factory=dict[Again, float])
+    """Who waits for the first partial of an utterance, in order, and since when; they come before the others."""
+    _others: dict[Again, float] = field(default_factory=dict[Again, float])
     _quickest: dict[str, float] = field(default_factory=dict[str, float])
     _late: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     _full: bool = False
@@ -46,8 +46,13 @@ class PartialPlaces:
             return True
         self._full = True
         (self._others if first else self._first).pop(again, None)
-        (self._first if first else self._others)[again] = None
+        (self._first if first else self._others).setdefault(again, self.clock())
         return False
+
+    def wait(self) -> float:
+        """Seconds that the first partial of an utterance has been waiting for its place; the longest of them."""
+        since = next(iter(self._first.values()), None)
+        return self.clock() - since if since is not None else 0.0
 
     def leave(self) -> None:
         """A place becomes free, and goes to who waits longest."""

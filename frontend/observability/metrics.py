@@ -44,6 +44,9 @@ class Metrics:
         self.finals_waiting = Gauge(
             "voiceforge_finals_waiting", "Finals queued or being decoded, over all sessions", registry=r
         )
+        self.partial_wait = Gauge(
+            "voiceforge_partial_wait_seconds", "Longest wait of an utterance's first partial for its place", registry=r
+        )
         self.partial_places = Gauge(
             "voiceforge_partial_places", "Partials that may be under way at once; few when finals would be late", registry=r
         )

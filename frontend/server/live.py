@@ -15,7 +15,8 @@ from frontend.errors import EngineRejected, EngineUnavailable, UnknownModel
 from frontend.inference.base import AsrStream, Pcm, VadStream
 from frontend.observability.metrics import Metrics
 from frontend.speech.events import Decode, Effect, Emit, Event, Final, Finished, Hypothesis, Partial, RunAsr, RunVad
-from frontend.speech.session import RATE, SessionCore, SessionSettings
+from frontend.speech.session import SessionCore
+from frontend.speech.settings import RATE, SessionSettings
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from frontend.protocols.deepgram.query import Listen, understood
 from frontend.protocols.deepgram.recorded import Recording, Transcript, response
 from frontend.protocols.deepgram.refusals import refusal, request_id_header
 from frontend.server.callbacks import CallbackSender
-from frontend.server.connection import now
+from frontend.server.conversation import now
 from frontend.server.gateway import RETRY_AFTER_S, Gateway
 from frontend.server.http_auth import admitted
 from frontend.server.intake import Arriving, Listener, in_time, transcribed, unless_gone

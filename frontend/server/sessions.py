@@ -20,7 +20,7 @@ from frontend.server.live import LiveSession
 from frontend.server.web import Web, anywhere
 from frontend.settings import Settings
 from frontend.speech.events import Event
-from frontend.speech.session import RATE, SessionSettings
+from frontend.speech.settings import RATE, SessionSettings
 from frontend.speech.stabilizer import StabilizerSettings
 from frontend.speech.vad_gate import VadSettings
 
@@ -49,7 +49,7 @@ class Services:
 
     @cached_property
     def load(self) -> EngineLoad:
-        return EngineLoad(time.monotonic, self.settings.admit_lag_s)
+        return EngineLoad(time.monotonic, self.settings.admit_lag_s, self.settings.admit_partial_wait_s)
 
     @cached_property
     def web(self) -> Web:

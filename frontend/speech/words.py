@@ -16,6 +16,8 @@ HOPELESS = -1.2
 """A text less likely than this is noise read as words, however much it sounds like speech to the VAD."""
 HEARD = 0.1
 """A word over which the VAD never reaches this speech probability was not said."""
+GUESSED = 0.1
+"""A word of a partial of lower confidence, and what follows it, is not told yet: it would mostly be taken back."""
 NEAR = 2 * FRAME
 """How far beside the word's time speech counts: word times are off by up to 60 ms."""
 
@@ -41,6 +43,12 @@ def heard(words: Sequence[Word], probabilities: Sequence[float], start: int) -> 
         if not over or max(over) >= HEARD:
             kept.append(word)
     return kept
+
+
+def likely(words: Sequence[Word], n_settled: int) -> list[Word]:
+    """The settled words and those after them up to the first that is only guessed."""
+    end = next((i for i, w in enumerate(words) if i >= n_settled and w.confidence < GUESSED), len(words))
+    return list(words[:end])
 
 
 def tokens_of(

@@ -43,9 +43,7 @@ class Workers:
         """`triton`: gRPC address. `flags`: of the worker's command line. Raises `OSError` when the port is taken."""
         self._settings, self._models, self._flags = settings, models, flags
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        self._held = socket.socket(
-            family, socket.SOCK_STREAM
-        )  # never listens; keeps the port ours, and a port of 0 one port
+        self._held = socket.socket(family, socket.SOCK_STREAM)  # never listens; keeps the port ours, and 0 one port
         self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         _refuse_a_taken_port(settings.host, settings.port, family)
         self._held.bind((settings.host, settings.port))
@@ -132,6 +130,8 @@ class Workers:
                 start_new_session=True,  # Ctrl-C in a terminal is ours to pass on, once
             )  # fmt: skip
             self._processes[index] = process
+            if self._stopping:  # it was not there yet when the others were told
+                process.terminate()
             assert process.stdout
             with suppress(TimeoutError):
                 line = await asyncio.wait_for(process.stdout.readline(), START_S)

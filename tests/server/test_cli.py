@@ -52,6 +52,15 @@ def test_subtitles_and_json_have_times_in_order(server: Server, recording: Path,
     assert content["text"].count(" ") > 5
 
 
+def test_a_triton_that_is_not_there_is_said():
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    done = voiceforge("serve", "--triton", f"127.0.0.1:{port}", "--port", "0")
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_it_starts_a_server_of_its_own_when_none_is_named(recording: Path, repository: Path):
     done = voiceforge("transcribe", str(recording), "--model", "nano", VOICEFORGE_MODEL_REPOSITORY=str(repository))
     assert done.returncode == 0, done.stderr

@@ -215,7 +215,8 @@ async def test_a_feed_that_is_cancelled_goes_on_with_the_next(decoders: Decoders
             await asyncio.sleep(0.2)
 
     task = asyncio.create_task(feed())
-    await asyncio.sleep(0.5)
+    while not got:
+        await asyncio.sleep(0.01)
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task

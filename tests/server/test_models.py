@@ -17,7 +17,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from export.repository import CHECKPOINTS, export_whisper
+from export.repository import NANO, export_whisper
 from tests.conftest import ROOT, Server, client
 from tests.export.test_variants import VARIANTS, save
 
@@ -28,7 +28,7 @@ TEXT = "Please open the window in the kitchen."
 def models(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """nano, nano once more as `small`, and `many`, which is multilingual (and babbles: its weights are random)."""
     folder = shutil.copytree(repository, tmp_path_factory.mktemp("several") / "models", ignore=shutil.ignore_patterns(".*"))
-    export_whisper(str(CHECKPOINTS), folder, name="small", precision="int8")
+    export_whisper(str(NANO), folder, name="small", precision="int8")
     many = save(VARIANTS["large-v3"], tmp_path_factory.mktemp("many"))
     export_whisper(str(many), folder, name="many")
     return folder

@@ -247,6 +247,7 @@ async def test_a_session_that_waited_in_vain_is_over(start_server, speak):
 async def test_nothing_waits_where_that_is_turned_off(start_server, speak):
     server = start_server(resume_s="0")
     async with client(server.ws) as c:
+        assert c.messages[0]["limits"]["resume_s"] == 0
         await c.audio(speak(SECOND).audio)
         await vanish(c)
     await eventually(lambda: 'reason="client_gone"' in server.get("/metrics")[1], "it ended")

@@ -37,8 +37,11 @@ def server(repository: Path, tmp_path: Path) -> Iterator[Server]:
 
 def workers(server: Server) -> dict[str, psutil.Process]:
     """By index."""
-    children = psutil.Process(server.process.pid).children()
-    lines = {c: c.cmdline() for c in children}
+    lines: dict[psutil.Process, list[str]] = {}
+    for child in psutil.Process(server.process.pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.status() != psutil.STATUS_ZOMBIE:
+                lines[child] = child.cmdline()
     return {line[3]: c for c, line in lines.items() if "frontend.workers.worker" in line}
 
 
@@ -116,6 +119,20 @@ async def test_workers_end_when_their_parent_is_killed(server: Server):
     os.kill(server.process.pid, signal.SIGKILL)
     _, alive = await asyncio.to_thread(psutil.wait_procs, family, 40)
     assert alive == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_worker_that_starts_while_its_parent_ends_leaves_quietly(server: Server, how: signal.Signals):
+    family, old = psutil.Process(server.process.pid).children(recursive=True), workers(server)["0"]
+    old.kill()
+    while (new := workers(server).get("0")) in (None, old):
+        await asyncio.sleep(0.02)
+    assert new
+    server.process.send_signal(how)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, [*family, new], 40)
+    assert alive == []
+    assert server.process.wait() == (0 if how is signal.SIGTERM else -signal.SIGKILL)
+    assert "Traceback" not in server.log.read_text()
 
 
 def test_a_port_that_is_taken_is_said_although_it_could_be_shared(server: Server, repository: Path):

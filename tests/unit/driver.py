@@ -20,7 +20,8 @@ from frontend.speech.events import (
     SpeechStarted,
     Word,
 )
-from frontend.speech.session import SessionCore, SessionSettings
+from frontend.speech.session import SessionCore
+from frontend.speech.settings import SessionSettings
 from frontend.speech.vad_gate import FRAME
 
 Answer = Callable[[RunAsr], Hypothesis | None]

@@ -138,7 +138,7 @@ def test_with_a_key_a_page_of_any_site_may_connect():
 
 
 def test_a_missing_key_is_answered_with_how_to_send_one_and_a_wrong_key_is_not_repeated():
-    with pytest.raises(Unauthorized, match="Authorization: Token"):
+    with pytest.raises(Unauthorized, match=r"Authorization: Bearer KEY \(or Token KEY\)"):
         Authenticator(["secret"]).check(None, **HERE)
     with pytest.raises(Unauthorized) as error:
         Authenticator(["secret"]).check("hunter2", **HERE)

@@ -20,7 +20,7 @@ from frontend.observability.metrics import Metrics
 from frontend.server.live import LiveSession
 from frontend.settings import Settings
 from frontend.speech.events import Decode, Event, Final, Finished, Partial, RunAsr, SpeechEnded, SpeechStarted
-from frontend.speech.session import RATE, SessionSettings
+from frontend.speech.settings import RATE, SessionSettings
 
 PATIENCE_S = 5.0
 """Nothing here takes as long; a session that hangs fails instead of holding up the suite."""

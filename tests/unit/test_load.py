@@ -104,3 +104,22 @@ async def test_recordings_wait_while_live_speech_does_but_not_for_ever(load: Eng
     began = loop.time()
     await live_first(load, patience_s=0.3)
     assert loop.time() - began >= 0.3
+
+
+def test_sessions_are_refused_while_an_utterance_waits_for_its_first_partial(clock: Clock):
+    load = EngineLoad(clock, limit_s=0.3, partial_wait_s=0.5)
+    load.partials.limit = 1
+    assert load.partials.take(list, first=False)
+    assert not load.partials.take(lambda: None, first=False), "another one's next partial may wait"
+    clock.now += 1.0
+    load.admit()
+    assert not load.partials.take(again := lambda: None, first=True)
+    clock.now += 0.4
+    assert not load.partials.take(again, first=True), "asking again does not begin to wait anew"
+    load.admit()
+    assert load.behind, "recordings give way before"
+    clock.now += 0.2
+    with pytest.raises(EngineBusy, match="first partials wait 600 ms; try again"):
+        load.admit()
+    load.partials.leave()
+    load.admit()

@@ -16,7 +16,7 @@ from frontend.errors import VoiceForgeError
 from frontend.protocols import native
 from frontend.protocols.config import StreamConfig
 from frontend.protocols.native import NativeWire
-from frontend.server.connection import now
+from frontend.server.conversation import now
 from frontend.server.gateway import NotFound
 from frontend.speech.events import Alternative, Final, Finished, Partial, SpeechEnded, SpeechStarted, Timings, Word
 from tests.unit.driver import Driver, speech

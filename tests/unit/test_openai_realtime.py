@@ -41,7 +41,7 @@ from frontend.speech.events import (
     Timings,
     Word,
 )
-from frontend.speech.session import SessionSettings
+from frontend.speech.settings import SessionSettings
 from tests.unit.deepgram_schema import error_types
 from tests.unit.driver import Driver, window_as_text
 from tests.unit.realtime_schema import SCHEMA, validate

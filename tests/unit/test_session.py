@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from frontend.speech.events import Decode, Final, Finished, Hypothesis, Partial, RunAsr, SpeechEnded, SpeechStarted, Word
-from frontend.speech.session import RATE, SessionSettings
+from frontend.speech.settings import RATE, SessionSettings
 from frontend.speech.vad_gate import FRAME, VadSettings
 from tests.unit.driver import Driver, speech, window_as_text
 
@@ -52,7 +52,7 @@ def test_pre_roll_does_not_reach_before_the_stream():
 
 
 def test_pre_roll_does_not_take_audio_of_the_utterance_before():
-    quick = SessionSettings(vad=replace(VAD, endpoint=3 * FRAME))
+    quick = SessionSettings(vad=replace(VAD, endpoint=3 * FRAME + VAD.late))
     d = Driver(speech((1.0, 20), (0.0, 4), (1.0, 20), (0.0, 10)), quick)
     d.all_audio()
     (_, first_end), (second_start, _) = d.windows
@@ -136,6 +136,25 @@ def test_an_empty_partial_is_not_told():
     assert len(d.finals) == 1
 
 
+def test_a_partial_ends_before_the_first_word_that_is_only_guessed_and_a_final_does_not():
+    def answer(request: RunAsr) -> Hypothesis:
+        words = tuple(
+            Word(f" {t}", i * 6_000, i * 6_000 + 5_000, c)
+            for i, (t, c) in enumerate([("So", 0.9), ("sue", 0.05), ("me", 0.9)])
+        )
+        return Hypothesis(" So sue me", (1, 2, 3), (-0.3,) * 3, words, (1, 1, 1))
+
+    d = Driver(utterance(), answer=answer)
+    d.all_audio()
+    d.close()
+    unsettled = [p for p in d.partials if p.n_stable == 0]
+    assert unsettled
+    assert {p.text for p in unsettled} == {"So"}
+    assert {len(p.words) for p in unsettled} == {1}
+    assert all(p.confidence == pytest.approx(0.9) for p in unsettled)
+    assert [f.text for f in d.finals] == ["So sue me"]
+
+
 def test_a_partial_that_comes_after_its_segment_ended_is_not_told():
     d = Driver(utterance(), at_once=False)
     for _ in range(3 * SECOND):
@@ -158,6 +177,20 @@ def test_a_partial_that_comes_when_the_next_segment_has_begun_is_not_told():
     assert d.asr.command is Decode.PARTIAL
     d.answer_asr()
     assert d.partials == []
+
+
+GUESS = Hypothesis(" So", (1,), (-0.9,), (Word(" So", 0, 3_000, 0.05),), (1,))
+
+
+@pytest.mark.parametrize("nothing", [Hypothesis(""), Hypothesis("So", (1,), (-3.0,)), GUESS])
+def test_first_partials_without_a_word_are_followed_soon_but_not_for_ever(nothing: Hypothesis):
+    deaf = Driver(utterance(), answer=lambda r: nothing if r.command is Decode.PARTIAL else window_as_text(r))
+    deaf.all_audio()
+    ends = [r.end for r in deaf.decodes if r.command is Decode.PARTIAL]
+    one, two, *others = [b - a for a, b in itertools.pairwise(ends)]
+    settings = deaf.core.settings
+    assert max(one, two) <= settings.first_partial + settings.vad_chunk
+    assert min(others) >= settings.partial_interval
 
 
 def test_partials_that_fail_hold_up_neither_the_next_ones_nor_the_final():

@@ -21,7 +21,7 @@ from frontend.speech.events import (
     UtteranceEnded,
     Word,
 )
-from frontend.speech.session import RATE, SessionSettings
+from frontend.speech.settings import RATE, SessionSettings
 from frontend.speech.vad_gate import FRAME, VadSettings
 from tests.unit.driver import PIECE, Driver, speech, window_as_text
 from tests.unit.test_session_properties import Scenario, play, scenarios

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frontend.speech.events import Decode, Final, Finished, Partial, RunAsr, SpeechEnded, SpeechStarted
-from frontend.speech.session import SessionSettings
+from frontend.speech.settings import SessionSettings
 from frontend.speech.vad_gate import FRAME, VadSettings
 from tests.unit.driver import Driver, speech, window_as_text
 

@@ -34,13 +34,13 @@ def test_the_thresholds_themselves_count_as_speech():
 
 
 def test_speech_ends_where_it_was_last_heard_once_the_silence_is_long_enough():
-    hang = -(-8_000 // FRAME)
+    hang = -(-(8_000 - VadSettings().late) // FRAME)
     assert changes(speech((0.9, 10), (0.1, hang - 1))) == [Started(0)]
     assert changes(speech((0.9, 10), (0.1, hang))) == [Started(0), Ended(10 * FRAME)]
 
 
 def test_a_pause_shorter_than_the_hang_is_part_of_the_speech():
-    assert changes(speech((0.9, 10), (0.1, 15), (0.4, 1), (0.1, 15), (0.9, 3))) == [Started(0)]
+    assert changes(speech((0.9, 10), (0.1, 14), (0.4, 1), (0.1, 14), (0.9, 3))) == [Started(0)]
 
 
 def test_after_an_end_speech_must_begin_anew():

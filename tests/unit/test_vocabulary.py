@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from export.engine.vocabulary import Vocabulary, Word
-from export.repository import CHECKPOINTS
+from export.repository import NANO
 
-TOKENIZER = Tokenizer.from_file(str(CHECKPOINTS / "tokenizer.json"))
-GENERATION = json.loads((CHECKPOINTS / "generation_config.json").read_text())
-VOCABULARY = Vocabulary(CHECKPOINTS / "tokenizer.json", GENERATION, multilingual=False)
+TOKENIZER = Tokenizer.from_file(str(NANO / "tokenizer.json"))
+GENERATION = json.loads((NANO / "generation_config.json").read_text())
+VOCABULARY = Vocabulary(NANO / "tokenizer.json", GENERATION, multilingual=False)
 
 
 def tokens(text: str) -> list[int]:
@@ -98,7 +98,7 @@ def test_the_prompt_of_a_checkpoint_for_one_language_names_none():
 
 
 def test_the_prompt_of_a_multilingual_checkpoint_names_language_and_task():
-    many = Vocabulary(CHECKPOINTS / "tokenizer.json", GENERATION, multilingual=True)
+    many = Vocabulary(NANO / "tokenizer.json", GENERATION, multilingual=True)
     english, transcribe = TOKENIZER.token_to_id("<|en|>"), TOKENIZER.token_to_id("<|transcribe|>")
     assert many.prompt("en") == [many.sot, english, transcribe, many.no_timestamps]
     with pytest.raises(ValueError, match="language 'xx' is not among en"):
@@ -118,7 +118,7 @@ def test_special_tokens_can_never_be_said_and_a_text_never_begins_with_a_blank()
 def test_a_text_may_be_empty_although_official_checkpoints_forbid_it():
     # Their begin_suppress_tokens hold the end of the text too, for windows that are known to hold speech.
     forbidding = {**GENERATION, "begin_suppress_tokens": [tokens(" ")[0], VOCABULARY.eot]}
-    strict = Vocabulary(CHECKPOINTS / "tokenizer.json", forbidding, multilingual=False)
+    strict = Vocabulary(NANO / "tokenizer.json", forbidding, multilingual=False)
     first = strict.suppress(np.zeros(strict.size, np.float32), first=True)
     assert np.isfinite(first[strict.eot])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frontend.speech.segmenter import best_pause
+from frontend.speech.cuts import best_pause
 from frontend.speech.vad_gate import FRAME
 from tests.unit.driver import speech
 
