@@ -41,6 +41,13 @@ synthetic voices, so **real speech wants a real Whisper**: `voiceforge models pu
 - Real speech: `kathleen_en/train`, 1.25 h of one US English speaker (rhasspy/dataset-voice-kathleen, CC0).
 """
 
+_HISTORY = """the stages are in `train.py`.
+The encoder began with 4 layers and was made deeper after 11,600 steps (`python -m export.nano deepen`);
+the first 14,750 steps were AdamW's alone, before `train.py` took Muon; from step 17,250 on, two runs with a core each
+averaged their weights every hundred steps, and from 17,850 on three quarters of the recordings were
+put together from halves of two.
+"""
+
 _LIMITS = """
 ## Limits
 - Voices, accents, rooms and microphones of the real world: expect it to be wrong most of the time.
@@ -67,8 +74,7 @@ def text(run: Path, checkpoint: Path, scores: Sequence[Path]) -> str:
         [
             _HEAD.format(parameters=_parameters(checkpoint) / 1e6, **shape),
             f"\n## Training\n{rows[-1]['step']:,} steps of 64-80 s of audio, bf16, {hours:.0f} hours of a CPU core or two; ",
-            "the stages are in `train.py`.\nThe encoder began with 4 layers and was made deeper after 11,600 steps ",
-            "(`python -m export.nano deepen`);\nthe first 14,750 steps were AdamW's alone, before `train.py` took Muon.\n",
+            _HISTORY,
             _error_rates(found) if found else "",
             _LIMITS,
         ]

@@ -15,23 +15,50 @@ from rich.console import Console
 from export.nano import card as cards
 from export.nano import conditions, corpus
 from export.nano import evaluate as evaluation
-from export.repository import CHECKPOINTS
+from export.nano.languages import LANGUAGES
+from export.repository import NANO
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 console = Console()
 
 Work = Annotated[Path, typer.Option(help="Folder for data, runs and test sets; tens of gigabytes.")]
 Checkpoint = Annotated[Path, typer.Option(help="A checkpoint folder in Hugging Face's format.")]
-WORK = Path("runs/nano")
+WORK, MULTI = Path("runs/nano"), Path("runs/nano-multi")
 OTHER_WINDOWS_S = (12, 30)
-WINDOWS_S = (1, 2, 3, 4, 5, 6, 8, 10, 12)
+
+
+Languages = Annotated[list[str], typer.Option("--language", help=f"en, {', '.join(LANGUAGES)}; once for each.")]
+Recorded = Annotated[list[Path] | None, typer.Option(help="Folders with audio and transcripts.tsv, real speech.")]
 
 
 @app.command()
-def synthesise(work: Work = WORK, n: int = 200_000, workers: int = 2, seed: int = 1) -> None:
-    """Make the training shards and the held-out test sets (espeak-ng, flite, festival; 35-45 utterances a second)."""
-    corpus.synthesise_test(work / "test")
-    corpus.synthesise(work / "data", n, seed=seed, workers=workers)
+def synthesise(
+    work: Work = WORK,
+    n: int = 200_000,
+    workers: int = 2,
+    seed: int = 1,
+    language: Languages = ["en"],  # noqa: B006 - typer's
+) -> None:
+    """Make the training shards, `n` utterances of each language, and held-out test sets (espeak-ng, flite, festival; 35-45
+    a second)."""
+    for code in language:
+        corpus.synthesise_test(work / "test", language=code)
+        corpus.synthesise(work / "data", n, seed=seed, workers=workers, language=code)
+
+
+@app.command()
+def multilingual(
+    trained: Annotated[Path, typer.Option(help="The run folder of a checkpoint of English.")] = WORK / "run",
+    work: Work = MULTI,
+    vocab: Annotated[int, typer.Option(help="Tokens to spell all languages with.")] = 3072,
+    language: Languages = ["en", *LANGUAGES],  # noqa: B006 - typer's
+    recorded: Recorded = None,
+) -> None:
+    """Begin a checkpoint of several languages with what one of English has learned; `train` then goes on with it."""
+    from export.nano.data import recorded_items
+    from export.nano.multilingual import begin
+
+    begin(trained, work / "data", work / "run", vocab, language, recorded_items(work / "data", recorded or []))
 
 
 @app.command()
@@ -40,7 +67,7 @@ def train(
     steps: int = 6700,
     seed: int = 1,
     threads: int = 2,
-    recorded: Annotated[list[Path] | None, typer.Option(help="Folders with audio and transcripts.tsv, real speech.")] = None,
+    recorded: Recorded = None,
     device: str = "auto",
 ) -> None:
     """Train, or go on with a run: `runs/nano/run/last.pt` is resumed."""
@@ -48,6 +75,21 @@ def train(
     from export.nano.train import train as run
 
     run(work / "data", work / "run", Plan(steps=steps, seed=seed, threads=threads), recorded or [], device)
+
+
+@app.command()
+def align(work: Work = WORK, checkpoint: Checkpoint = NANO) -> None:
+    """Give the real recordings that `train` was called with word times, by a checkpoint that has learned them; `train` then
+    goes on with sentences put together from them."""
+    from export.nano.align import align as run
+
+    recogniser = evaluation.Recogniser(checkpoint)
+    try:
+        for index in sorted((work / "data-recorded").glob("*.jsonl")):
+            found, of = run(index, recogniser)
+            console.print(f"{index.name}: {found} of {of} utterances have word times")
+    finally:
+        recogniser.close()
 
 
 @app.command()
@@ -63,9 +105,22 @@ def deepen(work: Work = WORK, layers: Annotated[int, typer.Option(help="Encoder 
 
 
 @app.command()
+def trials(
+    work: Work = WORK,
+    steps: Annotated[int, typer.Option(help="Of each trial; three hundred take ten minutes of a core.")] = 300,
+    only: Annotated[list[str] | None, typer.Option(help="A trial's name; once for each. Default: all.")] = None,
+    recorded: Recorded = None,
+) -> None:
+    """Try what could make the checkpoint better for its size: each idea against the recipe as it is."""
+    from export.nano.trials import run
+
+    console.print(run(work, steps, recorded or [], only or []), highlight=False)
+
+
+@app.command()
 def package(
     work: Work = WORK,
-    out: Checkpoint = CHECKPOINTS,
+    out: Checkpoint = NANO,
     average: Annotated[int, typer.Option(help="Average the weights of so many last checkpoints.")] = 1,
 ) -> None:
     """Pack the trained weights as a checkpoint folder."""
@@ -77,14 +132,14 @@ def package(
         saved = sorted(run.glob("step-*.pt"), key=lambda p: int(p.stem.split("-")[1]))[-average:]
         weights = run / "average.pt"
         packing.average(saved, weights)
-    packing.package(weights, run / "tokenizer", out, windows_s=WINDOWS_S, alignment_heads=cards.ALIGNMENT_HEADS)
+    packing.package(weights, run / "tokenizer", out, alignment_heads=cards.ALIGNMENT_HEADS)
     console.print(f"{out}: {sum(f.stat().st_size for f in out.iterdir()) / 1e6:.1f} MB")
 
 
 @app.command()
 def evaluate(
     work: Work = WORK,
-    checkpoint: Checkpoint = CHECKPOINTS,
+    checkpoint: Checkpoint = NANO,
     precision: str = "fp32",
     recorded: Annotated[list[Path] | None, typer.Option(help="Folders of real speech with transcripts.tsv.")] = None,
     noise: Annotated[Path | None, typer.Option(help="Folder of noises, to hear each set in too, 10 dB below it.")] = None,
@@ -105,8 +160,10 @@ def evaluate(
     found: dict[str, Any] = {"precision": precision, "normaliser": evaluation.NORMALISER}
     recogniser = evaluation.Recogniser(checkpoint, precision)
 
-    def measure(key: str, sets: Mapping[str, Sequence[conditions.Spoken]], window_s: float | None = None) -> None:
-        scores = evaluation.evaluate(recogniser, sets, window_s)
+    def measure(
+        key: str, sets: Mapping[str, Sequence[conditions.Spoken]], window_s: float | None = None, language: str = "en"
+    ) -> None:
+        scores = evaluation.evaluate(recogniser, sets, window_s, language)
         found.setdefault(key, {}).update({n: asdict(s) | {"wer": round(s.wer, 2)} for n, s in scores.items()})
         for name, score in scores.items():
             console.print(f"  {name:36} {score}", highlight=False)
@@ -114,6 +171,17 @@ def evaluate(
     console.print(f"word error rate, {precision}, greedy, normaliser: {evaluation.NORMALISER}")
     try:
         measure("sets", plain)
+        synthetic = {"en": plain["seen"]}
+        for code in (c for c in recogniser.vocabulary.languages if c in LANGUAGES):
+            corpus.synthesise_test(work / "test", language=code)
+            both = {
+                f"{code}-{name}": corpus.read_shard(work / "test" / f"{code}-{name}.jsonl") for name in ("seen", "unseen")
+            }
+            measure("sets", both, language=code)
+            synthetic[code] = both[f"{code}-seen"]
+        if len(synthetic) > 1:
+            found["languages"] = evaluation.languages(recogniser, synthetic)
+            console.print(f"  language found in two seconds: {found['languages']}", highlight=False)
         if not quick:
             measure("sets", {f"{n}, over a telephone line": conditions.over_telephone(items) for n, items in plain.items()})
             if noise:
@@ -133,7 +201,7 @@ def evaluate(
 @app.command()
 def card(
     work: Work = WORK,
-    checkpoint: Checkpoint = CHECKPOINTS,
+    checkpoint: Checkpoint = NANO,
     scores: Annotated[list[Path] | None, typer.Option(help="What `evaluate --out` wrote; once for each precision.")] = None,
 ) -> None:
     """Write the model card beside the weights, from the run's log and the scores."""

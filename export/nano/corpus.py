@@ -13,7 +13,7 @@ import logging
 import random
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,8 @@ from export.nano import synth, texts
 
 log = logging.getLogger(__name__)
 SHARD_SIZE = 2000
+VARIED_EACH = 4
+"""Every fourth shard is spoken by voices that no engine has itself."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Item:
     voice: str
     phones: list[synth.Span]
     words: list[synth.Span]
+    language: str = "en"
 
     def audio(self) -> synth.Pcm:
         """int16 (n_samples,) at 16 kHz."""
@@ -50,7 +53,7 @@ def write_shard(folder: Path, name: str, utterances: Iterable[synth.Utterance]) 
     with part_pcm.open("wb") as pcm, part_index.open("w") as index:
         for u in utterances:
             pcm.write(np.ascontiguousarray(u.audio, np.int16).tobytes())
-            row = {"o": offset, "n": len(u.audio), "t": u.text, "v": u.voice, "p": u.phones, "w": u.words}
+            row = {"o": offset, "n": len(u.audio), "t": u.text, "v": u.voice, "p": u.phones, "w": u.words, "l": u.language}
             index.write(json.dumps(row) + "\n")
             offset += len(u.audio)
             count += 1
@@ -62,7 +65,8 @@ def write_shard(folder: Path, name: str, utterances: Iterable[synth.Utterance]) 
 def read_shard(index: Path) -> list[Item]:
     rows = [json.loads(line) for line in index.read_text().splitlines()]
     spans = lambda value: [tuple(s) for s in value]  # noqa: E731
-    return [Item(index.with_suffix(".pcm"), r["o"], r["n"], r["t"], r["v"], spans(r["p"]), spans(r["w"])) for r in rows]
+    pcm = index.with_suffix(".pcm")
+    return [Item(pcm, r["o"], r["n"], r["t"], r["v"], spans(r["p"]), spans(r["w"]), r.get("l", "en")) for r in rows]
 
 
 def read(folder: Path) -> list[Item]:
@@ -70,11 +74,12 @@ def read(folder: Path) -> list[Item]:
     return [item for index in sorted(folder.glob("*.jsonl")) for item in read_shard(index)]
 
 
-def _spoken(sentences: list[str], seed: int, stage: int) -> Iterator[synth.Utterance]:
+def _spoken(sentences: list[str], seed: int, stage: int, language: str) -> Iterator[synth.Utterance]:
     r = random.Random(seed)
     festival: dict[str, list[str]] = {}
     for text in sentences:
-        voice = synth.unseen_voice(r) if stage == 3 else synth.seen_voice(r, stage)
+        choose = {3: synth.unseen_voice, 4: synth.varied_voice}.get(stage)
+        voice = choose(r, language) if choose else synth.seen_voice(r, stage, language)
         if voice.engine == "festival":
             festival.setdefault(voice.name, []).append(text)
             continue
@@ -93,34 +98,42 @@ def _spoken(sentences: list[str], seed: int, stage: int) -> Iterator[synth.Utter
             log.warning("skipped %d sentences in %s: %s", len(batch), name, error)
 
 
-def make_shard(folder: Path, name: str, sentences: list[str], seed: int, stage: int) -> str:
-    """Synthesises and writes one shard; `stage` as in `synth.seen_voice`, 3 for voices never trained with."""
-    return f"{name}: {write_shard(folder, name, _spoken(sentences, seed, stage))} utterances"
+def make_shard(folder: Path, name: str, sentences: list[str], seed: int, stage: int, language: str = "en") -> str:
+    """Synthesises and writes one shard; `stage` as in `synth.seen_voice`, 3 for voices never trained with, 4
+    for those of `synth.varied_voice`."""
+    spoken = (replace(u, language=language) for u in _spoken(sentences, seed, stage, language))
+    return f"{name}: {write_shard(folder, name, spoken)} utterances"
 
 
-def synthesise(folder: Path, n: int, *, seed: int = 1, workers: int = 2, n_easy: int = 6000) -> None:
-    """`n` training utterances (the first `n_easy` short, in four easy voices) as shards in `folder`; resumable."""
-    sentences = texts.corpus(n, seed)
-    easy = [t for t in sentences if len(t.split()) <= 9][:n_easy]
+def synthesise(folder: Path, n: int, *, seed: int = 1, workers: int = 2, n_easy: int = 6000, language: str = "en") -> None:
+    """`n` training utterances as shards in `folder`; resumable. In English the first `n_easy` are short, in four easy
+    voices: where training begins."""
+    sentences = texts.corpus(n, seed, language=language)
+    easy = [t for t in sentences if len(t.split()) <= 9][:n_easy] if language == "en" else []
     chosen = set(easy)
     sentences = easy + [t for t in sentences if t not in chosen]
+    prefix = "shard" if language == "en" else language
     jobs = []
     with ProcessPoolExecutor(workers) as pool:
         for k in range(0, len(sentences), SHARD_SIZE):
-            name = f"shard-{k // SHARD_SIZE:03d}"
+            name = f"{prefix}-{k // SHARD_SIZE:03d}"
             if not (folder / f"{name}.jsonl").exists():
-                stage = 0 if k < len(easy) else 2
-                jobs.append(pool.submit(make_shard, folder, name, sentences[k : k + SHARD_SIZE], seed + k, stage))
+                stage = 0 if k < len(easy) else 4 if k // SHARD_SIZE % VARIED_EACH == VARIED_EACH - 1 else 2
+                job = pool.submit(make_shard, folder, name, sentences[k : k + SHARD_SIZE], seed + k, stage, language)
+                jobs.append(job)
         for job in jobs:
             log.info("%s", job.result())
 
 
-def synthesise_test(folder: Path, n: int = 400, *, seed: int = 77) -> None:
-    """The held-out sentences, once in seen voices and once in voices never trained on."""
-    sentences = texts.corpus(n, seed, held_out=True)
-    for name, stage in (("seen", 2), ("unseen", 3)):
-        if not (folder / f"{name}.jsonl").exists():
-            log.info("%s", make_shard(folder, name, sentences, seed, stage))
+def synthesise_test(folder: Path, n: int = 400, *, seed: int = 77, language: str = "en") -> None:
+    """The held-out sentences, once in seen voices and once in voices never trained on: `seen` and `unseen`, `de-seen` …"""
+    prefix = "" if language == "en" else f"{language}-"
+    missing = [(prefix + name, stage) for name, stage in (("seen", 2), ("unseen", 3))]
+    missing = [(name, stage) for name, stage in missing if not (folder / f"{name}.jsonl").exists()]
+    if missing:
+        sentences = texts.corpus(n, seed, held_out=True, language=language)
+        for name, stage in missing:
+            log.info("%s", make_shard(folder, name, sentences, seed, stage, language))
 
 
 def recorded(folder: Path, transcripts: Path) -> Iterator[synth.Utterance]:

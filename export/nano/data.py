@@ -7,8 +7,9 @@ and phones are padded to what that length allows.
 from __future__ import annotations
 
 import random
+import unicodedata
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch.utils.data import IterableDataset
 from export.mel import log_mel
 from export.nano import augment, corpus
 from export.nano.synth import PAUSES, SAMPLE_RATE
+from export.nano.tokenizer import languages_of
 
 BUCKETS_S = (2, 3, 4, 5, 6, 8, 12)
 LONG_S = 30
@@ -34,6 +36,12 @@ TIMESTAMP_S = 0.02
 
 def max_tokens(bucket_s: int) -> int:
     return 12 + 9 * min(bucket_s, BUCKETS_S[-1])
+
+
+def plain(text: str) -> str:
+    """Lower case without accents, what the CTC head spells: Où est l'œuf is ou est l'oeuf."""
+    text = text.lower().replace("-", " ").replace("ß", "ss").replace("œ", "oe").replace("æ", "ae")
+    return "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
 
 
 def phone_table(items: list[corpus.Item]) -> list[str]:
@@ -55,8 +63,12 @@ class Curriculum:
     span: int | None = None
     formants: float = 0.0
     """Share of utterances whose formants are moved."""
+    english: float = 0.3
+    """Share of English where there are other languages, each of which has as much of the rest."""
     recorded: float = 0.07
     """Share of real speech."""
+    spliced: float = 0.0
+    """Share of real speech that is put together from halves of two recordings, where their words have times."""
     joined: float = 0.12
     """Chance that another sentence follows, and another."""
     quietest_db: float = 8
@@ -77,6 +89,7 @@ class Example:
     words: list[tuple[str, float, float]]
     timed: bool
     complete: bool = True
+    language: str = "en"
 
 
 @dataclass
@@ -105,8 +118,14 @@ class Batches(IterableDataset[Batch]):
         start: int,
     ) -> None:
         self.folder, self.tokenizer, self.seed, self.recorded = folder, tokenizer, seed, recorded
+        self.aligned: dict[str, list[corpus.Item]] = defaultdict(list)
+        for item in recorded:
+            if len(item.words) > 1:
+                self.aligned[item.voice].append(item)
         self.phone_id = {p: i for i, p in enumerate(phones)}
         self.stages, self.start = stages, start
+        self.prompts: dict[str, list[int]] = {}
+        """Of a checkpoint of many languages: what is between the start and `<|notimestamps|>`."""
 
         def special(token: str) -> int:
             found = tokenizer.token_to_id(token)
@@ -119,13 +138,15 @@ class Batches(IterableDataset[Batch]):
             special("<|notimestamps|>"),
         )
         self.nospeech = special("<|nospeech|>")
+        if (codes := languages_of(tokenizer)) != ("en",):
+            self.prompts = {code: [special(f"<|{code}|>"), special("<|transcribe|>")] for code in codes}
 
     def __iter__(self):
         torch.set_num_threads(1)
         info = torch.utils.data.get_worker_info()
         worker, n_workers = (info.id, info.num_workers) if info else (0, 1)
         r = np.random.default_rng((self.seed, worker, self.start))
-        items: list[corpus.Item] = []
+        by_language: dict[str, list[corpus.Item]] = defaultdict(list)
         by_voice: dict[str, list[corpus.Item]] = defaultdict(list)
         easy: list[corpus.Item] = []
         known = -1
@@ -136,18 +157,24 @@ class Batches(IterableDataset[Batch]):
             shards = sorted(self.folder.glob("*.jsonl"))
             if len(shards) != known:  # shards may still be on their way
                 known, items = len(shards), [i for s in shards for i in corpus.read_shard(s)]
+                by_language.clear()
                 by_voice.clear()
+                for i in items:
+                    by_language[i.language].append(i)
                 for i in items + self.recorded:
                     by_voice[i.voice].append(i)
                 easy = [i for i in items if i.voice in {"flite:rms", "flite:slt", "flite:kal16", "espeak:en-us"}]
             while True:
-                pool = easy if curriculum.easy_only else items
-                if self.recorded and not curriculum.easy_only and r.random() < curriculum.recorded:
+                others = sorted(code for code in by_language if code != "en")
+                english = not others or r.random() < curriculum.english
+                everybody = by_language["en" if english else others[int(r.integers(len(others)))]]
+                pool = easy if curriculum.easy_only else everybody
+                if self.recorded and english and not curriculum.easy_only and r.random() < curriculum.recorded:
                     pool = self.recorded
                 item = pool[int(r.integers(len(pool)))]
                 if item.n_samples / SAMPLE_RATE > curriculum.max_s or item.n_samples < 4800:
                     continue
-                example = self._example(r, item, by_voice[item.voice], items, curriculum)
+                example = self._example(r, item, by_voice[item.voice], everybody, curriculum)
                 bucket = next((b for b in BUCKETS_S if len(example.audio) <= b * SAMPLE_RATE), None)
                 if bucket is None:
                     continue
@@ -165,12 +192,12 @@ class Batches(IterableDataset[Batch]):
         self, r: np.random.Generator, item: corpus.Item, same_voice: list[corpus.Item], everybody: list[corpus.Item],
         c: Curriculum,
     ) -> Example:  # fmt: skip
-        audio = item.audio().astype(np.float32) / 32768
-        e = Example(audio, item.text, self._labels(item), list(item.words), bool(item.phones))
+        audio, text, words = self.spoken(r, item, c)
+        e = Example(audio, text, self._labels(item), words, bool(item.phones), language=item.language)
         if c.easy_only:
             return e
         if r.random() < 0.04:
-            return self._noise_only(r)
+            return replace(self._noise_only(r), language=item.language)
         while r.random() < c.joined:
             pool = same_voice if r.random() < 0.7 else everybody
             other = pool[int(r.integers(len(pool)))]
@@ -179,10 +206,11 @@ class Batches(IterableDataset[Batch]):
             gap = int(r.uniform(0.0, 0.5) * SAMPLE_RATE)
             shift = (len(e.audio) + gap) / SAMPLE_RATE
             later = lambda spans: [(n, a + shift, b + shift) for n, a, b in spans]  # noqa: B023, E731 - used at once
-            e.audio = np.concatenate([e.audio, np.zeros(gap, np.float32), other.audio().astype(np.float32) / 32768])
-            e.text += " " + other.text
+            audio, text, words = self.spoken(r, other, c)
+            e.audio = np.concatenate([e.audio, np.zeros(gap, np.float32), audio])
+            e.text += " " + text
             e.phones += later(self._labels(other))
-            e.words += later(other.words)
+            e.words += later(words)
             e.timed = e.timed and bool(other.phones)
         if r.random() < 0.5:
             factor = r.uniform(0.88, 1.14)
@@ -206,6 +234,24 @@ class Batches(IterableDataset[Batch]):
         e.phones = [(n, a + shift, b + shift) for n, a, b in e.phones]
         e.audio = augment.distort(r, e.audio, c.distort, c.quietest_db)
         return e
+
+    def spoken(
+        self, r: np.random.Generator, item: corpus.Item, c: Curriculum
+    ) -> tuple[npt.NDArray[np.float32], str, list[tuple[str, float, float]]]:
+        """Audio, text and words of an utterance. Of a recording now and then its beginning and the end of another one by the
+        same speaker: there are so few recordings that their sentences would be learned by heart."""
+        audio = item.audio().astype(np.float32) / 32768
+        others = self.aligned[item.voice]
+        if len(item.words) < 2 or not others or r.random() >= c.spliced:
+            return audio, item.text, list(item.words)
+        other = others[int(r.integers(len(others)))]
+        k, j = int(r.integers(1, len(item.words))), int(r.integers(1, len(other.words)))
+        rest = other.audio().astype(np.float32) / 32768
+        at, begin = _between(audio, item.words, k), _between(rest, other.words, j)
+        seam, shift = at / SAMPLE_RATE, (at - begin) / SAMPLE_RATE
+        words = [(w, a, min(b, seam)) for w, a, b in item.words[:k]]
+        words += [(w, max(a + shift, seam), b + shift) for w, a, b in other.words[j:]]
+        return joined(audio[:at], rest[begin:]), " ".join([*item.text.split()[:k], *other.text.split()[j:]]), words
 
     def _labels(self, item: corpus.Item) -> list[tuple[str, float, float]]:
         engine = item.voice.split(":")[0].replace("festival", "flite")
@@ -252,14 +298,15 @@ class Batches(IterableDataset[Batch]):
         return Example(np.clip(augment.coloured_noise(r, n) * level, -1, 1), "", [("pau", 0.0, n / SAMPLE_RATE)], [], False)
 
     def _tokens(self, r: np.random.Generator, e: Example) -> list[int]:
+        prompt = [self.sot, *self.prompts.get(e.language, [])]
         if not e.text:
-            return [self.sot, self.nospeech, self.eot] if r.random() < 0.5 else [self.sot, self.notimes, self.eot]
+            return [self.sot, self.nospeech, self.eot] if r.random() < 0.5 else [*prompt, self.notimes, self.eot]
         ids = self.tokenizer.encode(" " + e.text, add_special_tokens=False).ids
         spoken = [p for p in e.phones if p[0] != "pau"]
         if e.timed and spoken and r.random() < 0.4:
             stamp = lambda t: self.notimes + 1 + min(1500, max(0, round(t / TIMESTAMP_S)))  # noqa: E731
-            return [self.sot, stamp(spoken[0][1]), *ids, stamp(spoken[-1][2]), self.eot]
-        return [self.sot, self.notimes, *ids, self.eot]
+            return [*prompt, stamp(spoken[0][1]), *ids, stamp(spoken[-1][2]), self.eot]
+        return [*prompt, self.notimes, *ids, self.eot]
 
     def _collate(self, r: np.random.Generator, examples: list[Example], bucket: int, c: Curriculum) -> Batch:
         n, frames, length = len(examples), bucket * 100, max_tokens(bucket)
@@ -279,13 +326,34 @@ class Batches(IterableDataset[Batch]):
                 augment.spec_augment(r, mel[i], c.spec)
             ids = self._tokens(r, e)[: length + 1]
             tokens[i, : len(ids) - 1], targets[i, : len(ids) - 1] = ids[:-1], ids[1:]
+            if self.prompts and not e.text and ids[1] != self.nospeech:
+                targets[i, 0] = IGNORE  # nothing is said in any language
             if e.phones:
                 phones[i] = 0
                 for name, a, b in e.phones:
                     phones[i, round(a * 50) : round(b * 50)] = self.phone_id.get(name, IGNORE)
-            spelled = [CHARS.index(ch) + 1 for ch in e.text.lower().replace("-", " ") if ch in CHARS][: chars.shape[1]]
+            spelled = [CHARS.index(ch) + 1 for ch in plain(e.text) if ch in CHARS][: chars.shape[1]]
             chars[i, : len(spelled)], char_lengths[i] = spelled, len(spelled)
         return Batch(*(torch.from_numpy(a) for a in (mel, tokens, targets, phones, chars, char_lengths)))
+
+
+FADE = SAMPLE_RATE // 200
+
+
+def joined(head: npt.NDArray[np.float32], tail: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """One behind the other, faded for 5 ms on both sides."""
+    n = min(FADE, len(head), len(tail))
+    ramp = np.linspace(0, 1, n, dtype=np.float32)
+    return np.concatenate([head[: len(head) - n], head[len(head) - n :] * ramp[::-1], tail[:n] * ramp, tail[n:]])
+
+
+def _between(audio: npt.NDArray[np.float32], words: list[tuple[str, float, float]], k: int) -> int:
+    """The quietest sample near the gap before word `k`: word times are off by some 50 ms."""
+    middle = round((words[k - 1][2] + words[k][1]) / 2 * SAMPLE_RATE)
+    reach = SAMPLE_RATE // 16
+    first = max(0, min(middle, len(audio)) - reach)
+    power = np.convolve(audio[first : middle + reach] ** 2, np.ones(SAMPLE_RATE // 100, np.float32), "same")
+    return first + int(np.argmin(power)) if len(power) else min(middle, len(audio))
 
 
 def recorded_items(folder: Path, sources: list[Path]) -> list[corpus.Item]:

@@ -1,7 +1,7 @@
 """Word error rates of a checkpoint, decoded by the product's own engine (greedy, one pass over the whole utterance).
 
-Normaliser: Whisper's `EnglishTextNormalizer` (package whisper-normalizer), for reference and hypothesis alike; WER by
-jiwer over all words of a set.
+Normaliser: Whisper's `EnglishTextNormalizer` (package whisper-normalizer; other languages its `BasicTextNormalizer`, which
+keeps accents), for reference and hypothesis alike; WER by jiwer over all words of a set.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import jiwer
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
+from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from export import whisper
@@ -24,6 +25,7 @@ from export.checkpoint import open_checkpoint
 from export.engine.batch import run
 from export.engine.growing import Growing, sessions
 from export.engine.scheduler import Hypothesis, Job, Scheduler
+from export.engine.vocabulary import AUTO
 from export.nano import corpus
 from export.nano.conditions import Spoken
 from export.nano.synth import PAUSES
@@ -87,8 +89,11 @@ class Recogniser:
         _, (logits, *_) = self._batch.first_pass(hidden[None], np.array([tokens], np.int64))
         return TIMESTAMP_S * int(logits[0, -1, first : first + TIMESTAMPS].argmax())
 
-    def transcribe(self, clips: Sequence[Pcm], *, window_s: float | None = None, words: bool = False) -> list[Hypothesis]:
-        """Decodes each clip (int16, 16 kHz) in the smallest window that holds it, or in `window_s`."""
+    def transcribe(
+        self, clips: Sequence[Pcm], *, window_s: float | None = None, words: bool = False, language: str = "en"
+    ) -> list[Hypothesis]:
+        """Decodes each clip (int16, 16 kHz) in the smallest window that holds it, or in `window_s`; `language` "auto": the
+        likeliest of the checkpoint's."""
         results: list[Hypothesis | None] = [None] * len(clips)
         pending = threading.Semaphore(32)
         for i, clip in enumerate(clips):
@@ -100,14 +105,15 @@ class Recogniser:
                 results[i] = result if isinstance(result, Hypothesis) else None
                 pending.release()
 
-            self._scheduler.submit(Job(hidden, min(len(clip), size), self.vocabulary.prompt(), [], "en", words, done))
+            prompt = self.vocabulary.prompt(language)
+            self._scheduler.submit(Job(hidden, min(len(clip), size), prompt, [], language, words, done))
         for _ in range(32):
             pending.acquire()
         return [r or Hypothesis([], [], "", 0.0) for r in results]
 
 
-def word_errors(references: Iterable[str], hypotheses: Iterable[str]) -> Score:
-    normalise = EnglishTextNormalizer()
+def word_errors(references: Iterable[str], hypotheses: Iterable[str], language: str = "en") -> Score:
+    normalise = EnglishTextNormalizer() if language == "en" else BasicTextNormalizer()
     pairs = [(normalise(r), normalise(h)) for r, h in zip(references, hypotheses, strict=True)]
     pairs = [(r, h) for r, h in pairs if r]
     wer = jiwer.wer([r for r, _ in pairs], [h for _, h in pairs])
@@ -132,18 +138,33 @@ def timestamps(recogniser: Recogniser, items: Sequence[corpus.Item]) -> dict[str
     }
 
 
+def languages(recogniser: Recogniser, sets: Mapping[str, Sequence[corpus.Item]], seconds: float = 2.0) -> dict[str, float]:
+    """Share of the utterances of each set, of one language each, whose language is found in their first seconds."""
+    n = round(seconds * RATE)
+    shares: dict[str, float] = {}
+    for name, items in sets.items():
+        clips = [(i.audio()[:n], i.language) for i in items if i.n_samples >= n]
+        found = recogniser.transcribe([clip for clip, _ in clips], language=AUTO)
+        right = [h.language == language for h, (_, language) in zip(found, clips, strict=True)]
+        shares[name] = round(float(np.mean(right)), 4)
+    return shares
+
+
 def evaluate(
-    recogniser: Recogniser, sets: Mapping[str, Sequence[Spoken]], window_s: float | None = None
+    recogniser: Recogniser, sets: Mapping[str, Sequence[Spoken]], window_s: float | None = None, language: str = "en"
 ) -> dict[str, Score]:
     """WER of each set, and of each synthesiser within it."""
     scores: dict[str, Score] = {}
     for name, items in sets.items():
-        found = [h.text for h in recogniser.transcribe([i.audio() for i in items], window_s=window_s)]
-        scores[name] = word_errors([i.text for i in items], found)
+        heard = recogniser.transcribe([i.audio() for i in items], window_s=window_s, language=language)
+        found = [h.text for h in heard]
+        scores[name] = word_errors([i.text for i in items], found, language)
         engines: dict[str, list[int]] = defaultdict(list)
         for k, item in enumerate(items):
             engines[item.voice.split(":")[0]].append(k)
         if len(engines) > 1:
             for engine, members in sorted(engines.items()):
-                scores[f"{name}/{engine}"] = word_errors([items[k].text for k in members], [found[k] for k in members])
+                scores[f"{name}/{engine}"] = word_errors(
+                    [items[k].text for k in members], [found[k] for k in members], language
+                )
     return scores

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -28,32 +28,36 @@ class Dims:
     max_source_positions: int = 1500
     max_target_positions: int = 448
 
-    def as_dict(self) -> dict[str, int]:
-        return asdict(self)
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor]) -> Dims:
+        """Those of a saved state."""
+        vocab_size, d_model = state["decoder.embed_tokens.weight"].shape
+        return cls(vocab_size, d_model, encoder_layers=depth(state, "encoder"), decoder_layers=depth(state, "decoder"))
 
 
-def encoder_layers(state: Mapping[str, Tensor]) -> int:
-    """How deep the encoder of a saved state is."""
-    return 1 + max(int(name.split(".")[2]) for name in state if name.startswith("encoder.layers."))
+def depth(state: Mapping[str, Tensor], part: str) -> int:
+    """How many layers the "encoder" or the "decoder" of a saved state has."""
+    return 1 + max(int(name.split(".")[2]) for name in state if name.startswith(f"{part}.layers."))
 
 
-def deepened(state: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """The same function with more encoder layers: copies spread over the depth, whose outputs begin at zero.
+def deepened(state: Mapping[str, Tensor], layers: int, part: str = "encoder") -> dict[str, Tensor]:
+    """The same function with more layers in the "encoder" or the "decoder": copies spread over the depth, whose outputs
+    begin at zero.
 
     Stacking of a trained shallow network is far cheaper than a deep one from the start (Net2Net, arXiv 1511.05641).
     """
-    old = encoder_layers(state)
+    old = depth(state, part)
     extra = layers - old
     copied = [round((i + 1) * old / extra) - 1 for i in range(extra)]
-    out = {name: value for name, value in state.items() if not name.startswith("encoder.layers.")}
+    out = {name: value for name, value in state.items() if not name.startswith(f"{part}.layers.")}
     at = 0
     for i in range(old):
         for fresh in [False] + [True] * copied.count(i):
-            prefix = f"encoder.layers.{i}."
+            prefix = f"{part}.layers.{i}."
             for name in [n for n in state if n.startswith(prefix)]:
-                part = name.removeprefix(prefix)
-                silent = fresh and part.startswith(("self_attn.out_proj", "fc2"))
-                out[f"encoder.layers.{at}.{part}"] = torch.zeros_like(state[name]) if silent else state[name].clone()
+                inner = name.removeprefix(prefix)
+                silent = fresh and inner.startswith(("self_attn.out_proj", "encoder_attn.out_proj", "fc2"))
+                out[f"{part}.layers.{at}.{inner}"] = torch.zeros_like(state[name]) if silent else state[name].clone()
             at += 1
     return out
 

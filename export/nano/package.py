@@ -6,19 +6,23 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
-from export.nano.model import Dims, Whisper, encoder_layers
+from export.nano.model import Dims, Whisper
+from export.nano.tokenizer import languages_of
+
+WINDOWS_S = (1, 2, 3, 4, 5, 6, 8, 10, 12)
 
 
-def load(weights: Path, tokenizer: Tokenizer) -> Whisper:
+def load(weights: Path) -> Whisper:
     """The model of a training checkpoint, its auxiliary heads dropped."""
     state = torch.load(weights, map_location="cpu", weights_only=True)["model"]
     state = {k: v for k, v in state.items() if not k.startswith(("phone_head", "char_head"))}
-    model = Whisper(Dims(tokenizer.get_vocab_size(), encoder_layers=encoder_layers(state)))
+    model = Whisper(Dims.of(state))
     model.load_state_dict(state)
     return model.eval()
 
@@ -35,12 +39,12 @@ def package(
     tokenizer_folder: Path,
     out: Path,
     *,
-    windows_s: Sequence[int],
     alignment_heads: Sequence[tuple[int, int]],
+    windows_s: Sequence[int] = WINDOWS_S,
 ) -> None:
     """Writes the checkpoint folder `out` that transformers, faster-whisper's converter and our exporter read."""
     tokenizer = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
-    model = load(weights, tokenizer)
+    model = load(weights)
     dims, ids = model.dims, tokenizer.token_to_id
     out.mkdir(parents=True, exist_ok=True)
     for file in tokenizer_folder.iterdir():
@@ -51,6 +55,11 @@ def package(
         {"format": "pt"},
     )
     eot, sot, no_times = ids("<|endoftext|>"), ids("<|startoftranscript|>"), ids("<|notimestamps|>")
+    languages = languages_of(tokenizer)
+    multilingual = len(languages) > 1
+    forced = (
+        [[1, ids(f"<|{languages[0]}|>")], [2, ids("<|transcribe|>")], [3, no_times]] if multilingual else [[1, no_times]]
+    )
     common = {
         "bos_token_id": eot,
         "eos_token_id": eot,
@@ -78,20 +87,23 @@ def package(
         "tie_word_embeddings": True,
         "is_encoder_decoder": True,
         "torch_dtype": "float16",
-        "forced_decoder_ids": [[1, no_times]],
+        "forced_decoder_ids": forced,
         **common,
     }
-    generation = {
+    generation: dict[str, Any] = {
         **common,
         "alignment_heads": [list(pair) for pair in alignment_heads],
-        "forced_decoder_ids": [[1, no_times]],
-        "is_multilingual": False,
+        "forced_decoder_ids": forced,
+        "is_multilingual": multilingual,
         "max_initial_timestamp_index": 50,
         "max_length": 448,
         "no_timestamps_token_id": no_times,
         "prev_sot_token_id": ids("<|startofprev|>"),
         "return_timestamps": False,
     }
+    if multilingual:
+        generation["lang_to_id"] = {f"<|{code}|>": ids(f"<|{code}|>") for code in languages}
+        generation["task_to_id"] = {"transcribe": ids("<|transcribe|>")}
     preprocessor = {
         "feature_extractor_type": "WhisperFeatureExtractor",
         "processor_class": "WhisperProcessor",

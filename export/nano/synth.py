@@ -15,7 +15,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
+
+from export.nano.languages import LANGUAGES, Language
 
 SAMPLE_RATE = 16_000
 Pcm = npt.NDArray[np.int16]
@@ -49,6 +51,7 @@ class Utterance:
     audio: Pcm
     phones: list[Span] = field(default_factory=list)
     words: list[Span] = field(default_factory=list)
+    language: str = "en"
 
 
 FLITE_VOICES = ("rms", "slt", "awb", "kal16")
@@ -58,12 +61,15 @@ ESPEAK_VARIANTS = (
     "", "f1", "f2", "f3", "f4", "m1", "m2", "m3", "m4", "m5", "klatt2", "linda", "steph", "belinda", "adam", "edward",
     "john", "michael", "paul", "victor", "max", "Andrea", "Alicia", "Annie", "Mike", "Denis",
 )  # fmt: skip
+VARIED, N_VARIED = "varied", 500
 UNSEEN_ACCENTS = ("en-gb-x-gbclan", "en-gb-x-gbcwmd")
 UNSEEN_VARIANTS = ("f5", "m6", "m7", "m8", "iven", "robert", "Gene", "Marco", "travis", "steph3", "quincy", "aunty")
 
 
-def seen_voice(r: random.Random, stage: int = 2) -> Voice:
-    """A random voice to train with. Stage 0: four easy voices; 2: all."""
+def seen_voice(r: random.Random, stage: int = 2, language: str = "en") -> Voice:
+    """A random voice to train with. Stage 0: four easy voices, of English; 2: all."""
+    if language != "en":
+        return _foreign_voice(r, LANGUAGES[language], ESPEAK_VARIANTS)
     if stage == 0:
         name = r.choice(["rms", "slt", "kal16", "en-us"])
         return Voice("espeak" if name == "en-us" else "flite", name)
@@ -78,10 +84,59 @@ def seen_voice(r: random.Random, stage: int = 2) -> Voice:
     return Voice("espeak", f"{accent}+{variant}" if variant else accent, rate, pitch)
 
 
-def unseen_voice(r: random.Random) -> Voice:
+def varied_voice(r: random.Random, language: str = "en") -> Voice:
+    """One of `N_VARIED` voices that espeak-ng does not have itself; see `variant`."""
+    accents = ESPEAK_ACCENTS if language == "en" else LANGUAGES[language].accents
+    number = r.randrange(N_VARIED)
+    return Voice("espeak", f"{r.choice(accents)}+{VARIED}{number:03d}", r.uniform(0.8, 1.25), r.uniform(0.85, 1.2))
+
+
+def variant(number: int) -> str:
+    """A voice variant of espeak-ng's as the text of its file: pitch, vocal tract, formants, breath, all at random.
+
+    The format: espeak-ng's docs/voices.md.
+    """
+    r = random.Random(number)
+    high = r.random() < 0.5
+    pitch = r.uniform(130, 230) if high else r.uniform(60, 135)
+    tract = r.uniform(1.0, 1.22) if high else r.uniform(0.84, 1.06)
+    lines = [
+        "language variant",
+        f"name {VARIED}{number:03d}",
+        f"gender {'female' if high else 'male'}",
+        f"pitch {pitch:.0f} {pitch * r.uniform(1.2, 1.8):.0f}",
+        f"flutter {r.randint(0, 12)}",
+        f"roughness {r.choice([0, 0, 1, 2, 3, 4])}",
+        f"voicing {r.uniform(70, 180):.0f}",
+        f"consonants {r.uniform(70, 150):.0f} {r.uniform(70, 150):.0f}",
+    ]
+    for k in range(9):
+        frequency = 100 * tract * r.uniform(0.93, 1.07)
+        loudness = r.uniform(60, 130) if k < 3 else r.uniform(25, 110)
+        lines.append(f"formant {k} {frequency:.0f} {loudness:.0f} {r.uniform(70, 170):.0f}")
+    if r.random() < 0.3:
+        lines.append("breath " + " ".join(f"{r.uniform(0, 10):.0f}" for _ in range(8)))
+    if r.random() < 0.3:
+        lines.append(f"tone 600 {r.uniform(150, 255):.0f} 1200 {r.uniform(80, 255):.0f} 2000 {r.uniform(50, 200):.0f}")
+    if r.random() < 0.15:
+        lines.append(f"echo {r.uniform(20, 140):.0f} {r.uniform(3, 15):.0f}")
+    return "\n".join(lines) + "\n"
+
+
+def unseen_voice(r: random.Random, language: str = "en") -> Voice:
     """A random voice that `seen_voice` never gives."""
+    if language != "en":
+        return _foreign_voice(r, replace(LANGUAGES[language], festival=()), UNSEEN_VARIANTS)
     accent = r.choice(UNSEEN_ACCENTS + ESPEAK_ACCENTS[:3])
     return Voice("espeak", f"{accent}+{r.choice(UNSEEN_VARIANTS)}", r.uniform(0.85, 1.2), r.uniform(0.85, 1.2))
+
+
+def _foreign_voice(r: random.Random, language: Language, variants: Sequence[str]) -> Voice:
+    rate, pitch = r.uniform(0.85, 1.2), r.uniform(0.85, 1.2)
+    if language.festival and r.random() < 0.3:
+        return Voice("festival", r.choice(language.festival), rate)
+    accent, variant = r.choice(language.accents), r.choice(variants)
+    return Voice("espeak", f"{accent}+{variant}" if variant else accent, rate, pitch)
 
 
 def to_16k(audio: Pcm, rate: int) -> Pcm:
@@ -116,19 +171,45 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 _WORD, _PHONEME = 1, 7
 
 
+def _linked(data: Path, folder: Path) -> Path:
+    """espeak-ng's data as links in `folder`, but for the folder of voice variants, which is returned: it may have more."""
+    variants = folder / "espeak-ng-data" / "voices" / "!v"
+    variants.mkdir(parents=True)
+    for source, target in (
+        (data, variants.parents[1]),
+        (data / "voices", variants.parent),
+        (data / "voices" / "!v", variants),
+    ):
+        for entry in source.iterdir() if source.is_dir() else ():
+            if not (target / entry.name).exists():
+                (target / entry.name).symlink_to(entry)
+    return variants
+
+
 class _Espeak:
     """One espeak-ng per process: the library keeps its state in globals."""
 
     def __init__(self) -> None:
         self._lib = ctypes.CDLL("libespeak-ng.so.1")
-        self.rate = self._lib.espeak_Initialize(2, 400, None, 1)  # AUDIO_OUTPUT_SYNCHRONOUS, phoneme events
-        if self.rate <= 0:
-            raise RuntimeError("espeak-ng would not start; is espeak-ng-data installed?")
+        self._folder = tempfile.TemporaryDirectory()
+        self._start(None)
+        data = ctypes.c_char_p()
+        self._lib.espeak_Info(ctypes.byref(data))
+        self._lib.espeak_Terminate()
+        self._variants = _linked(Path((data.value or b"").decode()), Path(self._folder.name))
+        self.rate = self._start(self._folder.name.encode())
         self._callback = _Callback(self._collect)
         self._lib.espeak_SetSynthCallback(self._callback)
         self._chunks: list[Pcm] = []
         self._phones: list[tuple[str, int]] = []
         self._words: list[tuple[int, int, int]] = []
+
+    def _start(self, folder: bytes | None) -> int:
+        """With the data below `folder`; returns samples a second."""
+        rate = self._lib.espeak_Initialize(2, 400, folder, 1)  # AUDIO_OUTPUT_SYNCHRONOUS, phoneme events
+        if rate <= 0:
+            raise RuntimeError("espeak-ng would not start; is espeak-ng-data installed?")
+        return rate
 
     def _collect(self, wav: Any, n: int, events: Any) -> int:
         if n > 0:
@@ -146,9 +227,13 @@ class _Espeak:
 
     def speak(self, text: str, voice: Voice) -> Utterance:
         lib = self._lib
+        _, _, name = voice.name.partition("+")
+        if name.startswith(VARIED) and not (self._variants / name).exists():
+            (self._variants / name).write_text(variant(int(name.removeprefix(VARIED))))
         if lib.espeak_SetVoiceByName(voice.name.encode()) != 0:
             raise ValueError(f"espeak-ng has no voice {voice.name!r}; `espeak-ng --voices` lists them")
         lib.espeak_SetParameter(1, int(165 * voice.rate), 0)  # words per minute
+        lib.espeak_SetParameter(2, 40 if name.startswith(VARIED) else 100, 0)  # loud formants would be cut off
         lib.espeak_SetParameter(3, int(np.clip(50 * voice.pitch, 0, 99)), 0)
         self._chunks, self._phones, self._words = [], [], []
         data = text.encode()
@@ -160,14 +245,18 @@ class _Espeak:
         return Utterance(text, f"espeak:{voice.name}", to_16k(audio, self.rate), phones, self._word_spans(text, phones))
 
     def _word_spans(self, text: str, phones: Sequence[Span]) -> list[Span]:
-        """A word event comes up to 50 ms before the word's first phone: phones decide where it starts and ends."""
+        """The words between spaces, of which espeak makes one or more. A word event comes up to 50 ms before the word's
+        first phone: phones decide where it starts and ends."""
         begins = [w[2] / 1000 for w in self._words] + [float("inf")]
-        spans: list[Span] = []
-        for i, (position, length, _) in enumerate(self._words):
+        written = text.split()
+        spans: dict[int, Span] = {}
+        for i, (position, _, _) in enumerate(self._words):
             inside = [p for p in phones if p[0] not in PAUSES and begins[i] - 1e-6 <= p[1] < begins[i + 1] - 1e-6]
             if inside:
-                spans.append((text[position : position + length], inside[0][1], inside[-1][2]))
-        return spans
+                k = len(text[: position + 1].split()) - 1
+                start = spans[k][1] if k in spans else inside[0][1]
+                spans[k] = (written[k].strip(".,?!¿¡"), start, inside[-1][2])
+        return list(spans.values())
 
 
 PAUSES = frozenset({"pau", "_", "_:", "_!", "_|", "", "#", ",", "'", "%", "=", "sil"})
@@ -223,7 +312,7 @@ def festival_batch(texts: Sequence[str], voice: Voice) -> Iterator[Utterance]:
         ]
         lines += [_FESTIVAL] + [f'(vf_say {i} "{t}")' for i, t in enumerate(texts)]
         script = folder / "batch.scm"
-        script.write_text("\n".join(lines))
+        script.write_text("\n".join(lines), "iso-8859-1")  # what its voices read
         subprocess.run(["festival", "-b", str(script)], check=True, capture_output=True)
         for i, text in enumerate(texts):
             audio, rate = soundfile.read(folder / f"{i}.wav", dtype="int16")
@@ -234,7 +323,7 @@ def festival_batch(texts: Sequence[str], voice: Voice) -> Iterator[Utterance]:
             ]
             ends = [(s[2], float(s[0])) for s in segments if len(s) >= 3]
             phones = [(label, ends[k - 1][1] if k else 0.0, end) for k, (label, end) in enumerate(ends)]
-            rows = [line.split("\t") for line in (folder / f"{i}.words").read_text().splitlines()]
+            rows = [line.split("\t") for line in (folder / f"{i}.words").read_text("iso-8859-1").splitlines()]
             words = [(w, float(a), float(b)) for w, a, b in rows]
             yield Utterance(text, f"festival:{voice.name}", to_16k(np.asarray(audio, np.int16), rate), phones, words)
 

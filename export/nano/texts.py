@@ -1,6 +1,6 @@
 """Sentences to synthesise: a generator and freely licensed texts of Debian packages.
 
-Four sources, all English, all without digits (numbers are spelled as they are spoken):
+Four sources of English, all without digits (numbers are spelled as they are spoken); other languages in `languages.py`:
 
 - `Generator`: templates over word classes: small talk, requests, numbers, dates, times, names, orders, product demos.
 - WordNet's usage examples (`wordnet-base`, WordNet 3.0 licence).
@@ -18,6 +18,9 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from export.nano.languages import LANGUAGES
+from export.nano.phrasebook import PhraseBook
 
 WORDNET = Path("/usr/share/wordnet")
 FORTUNES = Path("/usr/share/games/fortunes")
@@ -40,7 +43,7 @@ FORTUNE_FILES = [
 HELD_OUT_SHARE = 50  # one sentence in fifty is never trained on
 
 _ALLOWED = re.compile(r"[A-Za-z][A-Za-z' ,.?!\-]*[.?!]")
-_WORD = re.compile(r"[A-Za-z']+")
+_WORD = re.compile(r"(?:[^\W\d_]|')+")
 
 
 def words_of(text: str) -> list[str]:
@@ -415,11 +418,12 @@ def fortunes(root: Path = FORTUNES) -> Iterator[str]:
                     yield text
 
 
-def corpus(n: int, seed: int, *, held_out: bool = False) -> list[str]:
-    """`n` different sentences, shuffled by `seed`.
+def corpus(n: int, seed: int, *, held_out: bool = False, language: str = "en") -> list[str]:
+    """`n` different sentences, shuffled by `seed`; fewer of what there is less of.
 
-    To train on: 45 % definitions, 25 % usage examples, 5 % fortunes, the rest generated, fewer of what there is less of.
+    English, to train on: 45 % definitions, 25 % usage examples, 5 % fortunes, the rest generated.
     Held out: 45 % usage examples, 10 % fortunes, the rest generated.
+    Other languages: half from manuals and fortunes, the rest from the phrase book.
     """
     r = random.Random(seed)
     seen: set[str] = set()
@@ -440,6 +444,12 @@ def corpus(n: int, seed: int, *, held_out: bool = False) -> list[str]:
         r.shuffle(texts)
         return iter(texts)
 
+    if language != "en":
+        book = PhraseBook(language, seed)
+        found = take(shuffled(LANGUAGES[language].prose()), n // 2)
+        found += take((book.sentence() for _ in range(n * 200)), n - len(found))
+        r.shuffle(found)
+        return found
     generator = Generator(seed)
     examples, quotations = (0.45, 0.10) if held_out else (0.25, 0.05)
     found = take(shuffled(wordnet_examples()), round(n * examples)) + take(shuffled(fortunes()), round(n * quotations))

@@ -30,6 +30,14 @@ def special_tokens(languages: Sequence[str]) -> list[str]:
     ]
 
 
+def languages_of(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """The codes that a tokenizer made here was trained with."""
+    first, last = (tokenizer.token_to_id(t) for t in ("<|startoftranscript|>", "<|translate|>"))
+    assert first is not None
+    assert last is not None
+    return tuple((tokenizer.id_to_token(i) or "")[2:-2] for i in range(first + 1, last))
+
+
 def train(sentences: Iterable[str], vocab_size: int, languages: Sequence[str] = ("en",)) -> Tokenizer:
     """Learns `vocab_size` byte-level tokens from the sentences and appends the special ones."""
     tokenizer = Tokenizer(models.BPE())
@@ -45,7 +53,7 @@ def train(sentences: Iterable[str], vocab_size: int, languages: Sequence[str] = 
     return tokenizer
 
 
-def save(tokenizer: Tokenizer, folder: Path, languages: Sequence[str] = ("en",)) -> None:
+def save(tokenizer: Tokenizer, folder: Path) -> None:
     """Writes `tokenizer.json` and the files that transformers' slow and fast Whisper tokenizers look for."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -53,7 +61,7 @@ def save(tokenizer: Tokenizer, folder: Path, languages: Sequence[str] = ("en",))
     (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False))
     merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
-    special = special_tokens(languages)
+    special = special_tokens(languages_of(tokenizer))
     added = {t: tokenizer.token_to_id(t) for t in special + [f"<|{i * 0.02:.2f}|>" for i in range(N_TIMESTAMPS)]}
     (folder / "added_tokens.json").write_text(json.dumps(added))
     end = "<|endoftext|>"

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from export.nano import corpus
 from export.nano import tokenizer as bpe
 from export.nano.data import CHARS, IGNORE, Batch, Batches, Curriculum, phone_table, recorded_items
-from export.nano.model import Dims, Whisper, encoder_layers
+from export.nano.model import Dims, Whisper
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ class Plan:
     threads: int = 2
     workers: int = 1
     save_every: int = 100
+    keep_every: int = 1000
+    """Steps whose weights are kept as `step-N.pt`."""
     log_every: int = 50
 
     def rate(self, step: int) -> float:
@@ -96,11 +98,42 @@ STAGES: list[tuple[int, Curriculum]] = [
             quietest_db=4,
         ),
     ),
+    (
+        17850,
+        Curriculum(
+            max_s=12,
+            distort=0.9,
+            spec=0.1,
+            batch_s=72,
+            span=None,
+            formants=0.4,
+            recorded=0.15,
+            spliced=0.75,
+            joined=0.5,
+            long=0.02,
+            cut_off=0.1,
+            single=0.12,
+            quietest_db=4,
+        ),
+    ),
 ]
 
 
-def losses(model: Whisper, batch: Batch, span: int | None) -> dict[str, torch.Tensor]:
-    """Each loss as a mean: attention (nats a token, label smoothing 0.1), CTC (nats a character), phones (nats a frame)."""
+MULTILINGUAL: list[tuple[int, Curriculum]] = [
+    (
+        0,
+        Curriculum(
+            max_s=12, distort=0.6, spec=0.1, batch_s=72, span=None, formants=0.4, recorded=0.15, spliced=0.75, joined=0.4,
+            long=0.02, cut_off=0.1, single=0.05, quietest_db=6,
+        ),
+    ),
+]  # fmt: skip
+"""Of a run that `multilingual.py` began: the encoder can hear already."""
+
+
+def losses(model: Whisper, batch: Batch, span: int | None, teacher: Whisper | None = None) -> dict[str, torch.Tensor]:
+    """Each loss as a mean: attention (nats a token, label smoothing 0.1), CTC (nats a character), phones (nats a frame), and
+    the Kullback-Leibler divergence from what a teacher would say (nats a token)."""
     hidden = model.encoder(batch.mel, span)
     logits = model.decoder(batch.tokens, hidden).float()
     attention = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE, label_smoothing=0.1)
@@ -110,7 +143,13 @@ def losses(model: Whisper, batch: Batch, span: int | None) -> dict[str, torch.Te
     chars = model.char_head(hidden).float().log_softmax(-1).transpose(0, 1)
     frames = torch.full((chars.shape[1],), chars.shape[0])
     ctc = F.ctc_loss(chars, batch.chars, frames, batch.char_lengths, reduction="sum", zero_infinity=True)
-    return {"att": attention, "ctc": ctc / batch.char_lengths.sum().clamp(min=1), "phone": phones}
+    parts = {"att": attention, "ctc": ctc / batch.char_lengths.sum().clamp(min=1), "phone": phones}
+    if teacher:
+        with torch.no_grad():
+            said = teacher.decoder(batch.tokens, teacher.encoder(batch.mel, span)).float().log_softmax(-1)
+        asked = batch.targets != IGNORE
+        parts["teacher"] = F.kl_div(logits.log_softmax(-1)[asked], said[asked], reduction="batchmean", log_target=True)
+    return parts
 
 
 def _optimisers(model: Whisper, rate: float) -> list[torch.optim.Optimizer]:
@@ -161,11 +200,19 @@ class Partner:
 
 
 def train(
-    data: Path, out: Path, plan: Plan, recorded: list[Path], device: str = "auto", partner: Path | None = None
+    data: Path,
+    out: Path,
+    plan: Plan,
+    recorded: list[Path],
+    device: str = "auto",
+    partner: Path | None = None,
+    stages: list[tuple[int, Curriculum]] | None = None,
+    teacher: Whisper | None = None,
 ) -> None:
     """Runs until `plan.steps`; resumes from `out/last.pt`. Writes `out/log.jsonl` and a checkpoint every `save_every`.
 
-    `partner` is the `out` of a run that goes on at the same time; see `Partner`.
+    `partner` is the `out` of a run that goes on at the same time; see `Partner`. `stages` are by default those of the
+    tokenizer's languages; a `teacher` has the same tokenizer.
     """
     out.mkdir(parents=True, exist_ok=True)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
@@ -184,8 +231,7 @@ def train(
     phones = json.loads(vocabulary.read_text())["phones"]
     last = out / "last.pt"
     saved = torch.load(last, map_location=device, weights_only=True) if last.exists() else None
-    depth = encoder_layers(saved["model"]) if saved else Dims.encoder_layers
-    dims = Dims(tokens.get_vocab_size(), encoder_layers=depth)
+    dims = Dims.of(saved["model"]) if saved else Dims(tokens.get_vocab_size())
     model = Whisper(dims, len(phones), len(CHARS) + 1, plan.dropout).to(device)
     optimisers = _optimisers(model, plan.peak)
     step = 0
@@ -196,8 +242,10 @@ def train(
             optimiser.load_state_dict(state)
         log.info("resumed at step %d", step)
     log.info("%d parameters on %s, vocabulary %d", sum(p.numel() for p in model.parameters()), device, model.dims.vocab_size)
+    english = len(bpe.languages_of(tokens)) == 1
+    stages = stages or (STAGES if english else MULTILINGUAL)
     batches = DataLoader(
-        Batches(data, tokens, phones, real, plan.seed, STAGES, step),
+        Batches(data, tokens, phones, real, plan.seed, stages, step),
         batch_size=None,
         num_workers=plan.workers,
         prefetch_factor=6,
@@ -209,14 +257,14 @@ def train(
     for batch in batches:
         if step >= plan.steps:
             break
-        stage = [c for at, c in STAGES if at <= step][-1]
+        stage = [c for at, c in stages if at <= step][-1]
         for group in (g for o in optimisers for g in o.param_groups):
             group["lr"] = plan.rate(step)
         batch = _to(batch, device)
         with torch.autocast(device, torch.bfloat16):
-            parts = losses(model, batch, stage.span)
-        phone_weight = 1.0 if step < 3000 else 0.3
-        loss = parts["att"] + 0.5 * parts["ctc"] + phone_weight * parts["phone"]
+            parts = losses(model, batch, stage.span, teacher)
+        phone_weight = 1.0 if step < 3000 and english else 0.3
+        loss = parts["att"] + 0.5 * parts["ctc"] + phone_weight * parts["phone"] + parts.get("teacher", 0.0)
         if not torch.isfinite(loss):
             log.warning("step %d: loss is %s, skipped", step, loss.item())
             model.zero_grad(set_to_none=True)
@@ -249,5 +297,5 @@ def train(
             states = [o.state_dict() for o in optimisers]
             torch.save({"model": model.state_dict(), "optimisers": states, "step": step}, part)
             os.replace(part, last)
-            if step % 1000 == 0 or step == plan.steps:
+            if step % plan.keep_every == 0 or step == plan.steps:
                 torch.save({"model": model.state_dict(), "step": step}, out / f"step-{step}.pt")

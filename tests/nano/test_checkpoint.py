@@ -9,7 +9,7 @@ import pytest
 
 from export.nano import synth
 from export.nano.evaluate import Recogniser, word_errors
-from export.repository import CHECKPOINTS
+from export.repository import NANO
 
 PROMISED_WER = 25.0
 SENTENCES = [
@@ -30,14 +30,14 @@ SENTENCES = [
 
 @pytest.fixture(scope="module")
 def recogniser():
-    with_words = Recogniser(CHECKPOINTS)
+    with_words = Recogniser(NANO)
     yield with_words
     with_words.close()
 
 
 def test_it_is_small_and_has_a_card():
-    assert sum(p.stat().st_size for p in CHECKPOINTS.iterdir()) <= 25_000_000
-    card = (CHECKPOINTS / "README.md").read_text()
+    assert sum(p.stat().st_size for p in NANO.iterdir()) <= 25_000_000
+    card = (NANO / "README.md").read_text()
     for word in (
         "license: apache-2.0",
         "WordNet",

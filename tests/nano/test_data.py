@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tokenizers import Tokenizer
 from export.mel import log_mel
 from export.nano import augment, corpus, synth, tokenizer
 from export.nano.data import BUCKETS_S, IGNORE, Batches, Curriculum, max_tokens, phone_table
-from export.repository import CHECKPOINTS
+from export.repository import NANO
 
 
 def test_espeak_word_times_cover_the_sound_in_order(speak):
@@ -77,11 +78,33 @@ def test_log_mel_is_bounded_below_its_peak():
     assert mel.max() - mel.min() <= 2.0 + 1e-6
 
 
+def test_recordings_are_spliced_to_sentences_that_nobody_said(tmp_path: Path, speak):
+    texts = ["The red bottle was under the table.", "It is raining in Dublin today.", "She sells bread every Friday."]
+    said = [replace(speak(t), voice="recorded:someone") for t in texts]
+    assert all(len(u.words) == len(u.text.split()) for u in said)
+    corpus.write_shard(tmp_path, "recorded-000", said)
+    items = corpus.read(tmp_path)
+    tokens = Tokenizer.from_file(str(NANO / "tokenizer.json"))
+    batches = Batches(tmp_path, tokens, ["pau"], items, 1, [(0, Curriculum())], 0)
+    r = np.random.default_rng(3)
+    seen: set[str] = set()
+    for _ in range(40):
+        audio, text, words = batches.spoken(r, items[0], Curriculum(spliced=1.0))
+        seen.add(text)
+        assert [w for w, _, _ in words] == text.replace(".", "").split()
+        edges = [t for _, a, b in words for t in (a, b)]
+        assert edges == sorted(edges)
+        assert edges[-1] <= len(audio) / 16_000 + 0.07, "the rest was cut no more than 60 ms from where it begins"
+        assert text.split()[0] == "The"
+    assert len(seen - set(texts)) > 15
+    assert batches.spoken(r, items[0], Curriculum())[1] == texts[0]
+
+
 def test_batches_have_one_of_the_fixed_shapes_and_labels_that_fit(tmp_path: Path, speak):
     said = [speak(f"This is sentence number {w}.") for w in ("one", "two", "three", "four", "five", "six", "seven", "eight")]
     corpus.write_shard(tmp_path, "shard-000", said)
     items = corpus.read(tmp_path)
-    tokens = Tokenizer.from_file(str(CHECKPOINTS / "tokenizer.json"))
+    tokens = Tokenizer.from_file(str(NANO / "tokenizer.json"))
     stages = [(0, Curriculum(max_s=12, batch_s=24))]
     batches = iter(Batches(tmp_path, tokens, phone_table(items), [], 1, stages, 0))
     for _ in range(12):
