@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from export.checkpoint import CheckpointError, download
-from export.repository import CHECKPOINTS, export_silero, export_whisper, model_name
+from export.repository import IN_THE_BOX, export_silero, export_whisper, model_name
 from export.triton_config import Tuning
 
 console = Console(stderr=True)
@@ -41,8 +41,8 @@ def _one_name(sources: list[str], name: str | None) -> None:
 def _exported(source: str, repository: Path, precision: str, name: str | None, tuning: Tuning) -> str:
     if source == "silero_vad":
         return export_silero(repository, instances=tuning.instances, progress=_say)
-    if source == "nano" and not Path(source).exists():
-        source, name = str(CHECKPOINTS), name or "nano"
+    if source in IN_THE_BOX and not Path(source).exists():
+        source, name = str(IN_THE_BOX[source]), name or source
     return export_whisper(source, repository, precision=precision, name=name, tuning=tuning, progress=_say)
 
 

@@ -1,8 +1,9 @@
 """Fits the word confidence of a checkpoint: `python -m export.confidence --work runs/nano`.
 
-Held-out sentences that no test set uses are decoded clean, in noise, through a telephone line and with other voices;
-each recognised word is right or wrong by its alignment with what was said (Levenshtein, jiwer). The regression is fitted
-by Newton's method and written beside the checkpoint as `confidence.json`, with what it was fitted on.
+Held-out sentences that no test set uses, in the voices of the training and in random ones, are decoded clean, in noise,
+through a telephone line, at other speeds, and so spoilt that every second word is lost, as real speech can be. Each
+recognised word is right or wrong by its alignment with what was said (Levenshtein, jiwer). The regression is fitted by
+Newton's method and written beside the checkpoint as `confidence.json`, with what it was fitted on.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from export.engine.confidence import FILE, Calibrator, WordFeatures
 from export.engine.scheduler import Hypothesis
 from export.nano import augment, corpus, synth, texts
 from export.nano.evaluate import Recogniser
-from export.repository import CHECKPOINTS
+from export.repository import NANO
 
 Float = npt.NDArray[np.float64]
 DEV_SEED = 4711
@@ -52,34 +53,54 @@ def judged(reference: str, words: Sequence[str]) -> list[bool]:
 
 
 def development_set(folder: Path, n: int) -> list[corpus.Item]:
-    """`n` held-out sentences in seen voices, of another seed than the test sets; made once."""
-    index = folder / "dev.jsonl"
-    if not index.exists():
-        held_out = texts.corpus(2 * n, DEV_SEED, held_out=True)
-        tested = set(texts.corpus(400, 77, held_out=True))
-        corpus.make_shard(folder, "dev", [t for t in held_out if t not in tested][:n], DEV_SEED, 2)
-    return corpus.read_shard(index)
+    """`n` held-out sentences in seen voices and `n` in random ones, of other seeds than the test sets; made once."""
+    tested = set(texts.corpus(400, 77, held_out=True))
+    items: list[corpus.Item] = []
+    for name, seed, stage in (("dev", DEV_SEED, 2), ("dev-varied", DEV_SEED + 1, 4)):
+        index = folder / f"{name}.jsonl"
+        if not index.exists():
+            held_out = texts.corpus(2 * n, seed, held_out=True)
+            corpus.make_shard(folder, name, [t for t in held_out if t not in tested][:n], seed, stage)
+        items += corpus.read_shard(index)
+    return items
 
 
 def conditions(items: Sequence[corpus.Item]) -> Iterator[tuple[synth.Pcm, str]]:
-    """Each sentence clean, and every second one harder: noise, telephone, another voice, by turns."""
+    """Each sentence clean and spoilt, and every second one in between: noise, telephone, another speed, by turns."""
     r = np.random.default_rng(DEV_SEED)
+    for i, item in enumerate(items):
+        audio = item.audio().astype(np.float32) / 32768
+        if i % 2:
+            audio = augment.telephone(audio)
+        if i % 3 == 0:
+            audio = augment.speed(audio, float(r.choice([0.75, 0.8, 1.25, 1.35])))
+        audio = augment.distort(r, audio, 1.0, 2)
+        if i % 3:
+            audio = in_noise(r, audio, r.uniform(0, 12))
+        yield pcm(audio), item.text
     for i, item in enumerate(items):
         audio = item.audio()
         yield audio, item.text
         clean = audio.astype(np.float32) / 32768
         match i % 6:
             case 0:
-                level = float(np.sqrt(np.mean(clean**2)))
-                noise = augment.coloured_noise(r, len(clean))
-                clean = clean + noise * level * np.float32(10 ** (-r.uniform(3, 20) / 20))
+                clean = in_noise(r, clean, r.uniform(3, 20))
             case 2:
                 clean = augment.telephone(clean)
             case 4:
                 clean = augment.speed(clean, float(r.choice([0.8, 0.85, 1.18, 1.25])))
             case _:
                 continue
-        yield np.clip(clean * 32768, -32768, 32767).astype(np.int16), item.text
+        yield pcm(clean), item.text
+
+
+def in_noise(r: np.random.Generator, audio: npt.NDArray[np.float32], snr_db: float) -> npt.NDArray[np.float32]:
+    level = float(np.sqrt(np.mean(audio**2)))
+    return audio + augment.coloured_noise(r, len(audio)) * level * np.float32(10 ** (-snr_db / 20))
+
+
+def pcm(audio: npt.NDArray[np.float32]) -> synth.Pcm:
+    return np.clip(audio * 32768, -32768, 32767).astype(np.int16)
 
 
 def fitted(features: Sequence[WordFeatures], right: Sequence[bool]) -> Calibrator:
@@ -117,7 +138,7 @@ def judged_words(found: Sequence[Hypothesis], references: Sequence[str]) -> tupl
 
 def main(
     work: Annotated[Path, typer.Option(help="Folder for the development set.")] = Path("runs/nano"),
-    checkpoint: Annotated[Path, typer.Option(help="A checkpoint folder in Hugging Face's format.")] = CHECKPOINTS,
+    checkpoint: Annotated[Path, typer.Option(help="A checkpoint folder in Hugging Face's format.")] = NANO,
     n: Annotated[int, typer.Option(help="Sentences.")] = 400,
 ) -> None:
     """Fit the word confidence of a checkpoint, and write it beside the weights."""

@@ -21,8 +21,9 @@ from export.triton_config import FOR_A_CPU, Tuning
 log = logging.getLogger(__name__)
 Progress = Callable[[str], None]
 
-CHECKPOINTS = Path(export.__file__).parent / "nano" / "checkpoint"
-"""The checkpoint in the box."""
+IN_THE_BOX = {folder.name: folder for folder in sorted((Path(export.__file__).parent / "nano" / "checkpoints").iterdir())}
+"""Checkpoints that come with the project, by name."""
+NANO = IN_THE_BOX["nano"]
 
 ENGINE_FILES = (
     "__init__.py", "alignment.py", "batch.py", "confidence.py", "growing.py", "scheduler.py", "scores.py", "slots.py",

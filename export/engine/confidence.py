@@ -17,21 +17,24 @@ FILE = "confidence.json"
 
 @dataclass(frozen=True)
 class WordFeatures:
-    """`mean` and `worst` log-probability of the word's tokens, mean `entropy` of their distributions in nats, `seconds`."""
+    """`mean` and `worst` log-probability of the word's tokens, mean `entropy` of their distributions in nats, `seconds`;
+    `text`: mean log-probability of all tokens of the text it stands in."""
 
     mean: float
     worst: float
     entropy: float
     seconds: float
+    text: float
 
     @classmethod
-    def of(cls, logprobs: Sequence[float], entropies: Sequence[float], n_samples: int) -> WordFeatures:
+    def of(cls, logprobs: Sequence[float], entropies: Sequence[float], n_samples: int, text: float) -> WordFeatures:
         n = max(1, len(logprobs))
-        return cls(sum(logprobs) / n, min(logprobs, default=0.0), sum(entropies) / n, n_samples / 16_000)
+        return cls(sum(logprobs) / n, min(logprobs, default=0.0), sum(entropies) / n, n_samples / 16_000, text)
 
     def vector(self) -> list[float]:
-        """What the regression sees; an unusually short or long word is one that was not heard where it is claimed."""
-        return [self.mean, self.worst, self.entropy, math.exp(self.mean), math.log(max(self.seconds, 0.02))]
+        """What the regression sees. An unusually short or long word is one that was not heard where it is claimed; among
+        doubted words a sure one is less often right."""
+        return [self.mean, self.worst, self.entropy, math.exp(self.mean), math.log(max(self.seconds, 0.02)), self.text]
 
 
 @dataclass(frozen=True)
@@ -54,5 +57,6 @@ class Calibrator:
         """0..1."""
         if not self.weights:
             return math.exp(features.mean)
-        z = self.intercept + sum(w * x for w, x in zip(self.weights, features.vector(), strict=True))
+        known = features.vector()[: len(self.weights)]  # a checkpoint may have been fitted before there was the last
+        z = self.intercept + sum(w * x for w, x in zip(self.weights, known, strict=True))
         return 1 / (1 + math.exp(-max(-30.0, min(30.0, z))))

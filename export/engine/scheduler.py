@@ -342,11 +342,12 @@ class Scheduler:
         if job.want_words and tokens:
             n_frames = min(row.seat.frames, -(-job.n_samples // FRAME_SAMPLES))
             starts = token_starts(np.stack(row.attention[: len(tokens) + 1], axis=1), n_frames)
+            likely = sum(hypothesis.logprobs) / len(tokens)
             for word in vocabulary.words(tokens, job.language):
                 begin, end = int(starts[word.first]), int(starts[min(word.last, len(starts) - 1)])
                 end = min(max(end, begin), job.n_samples)
                 features = WordFeatures.of(
-                    row.logprobs[word.first : word.last], row.entropies[word.first : word.last], end - begin
+                    row.logprobs[word.first : word.last], row.entropies[word.first : word.last], end - begin, likely
                 )
                 hypothesis.words.append(word.text)
                 hypothesis.word_tokens.append(word.last - word.first)
@@ -372,16 +373,18 @@ class Scheduler:
         )[:MOST_DOUBTED]
         wanted = [(k, t, p) for k in doubted for t, p in row.rivals[firsts[k]][: job.n_alternatives]]
         left = len(wanted)
+        heard: dict[int, dict[str, float]] = {k: {} for k in doubted}
 
         def one(k: int, first: int, logprob: float, result: Hypothesis | Exception) -> None:
             nonlocal left
             left -= 1
             if isinstance(result, Hypothesis):
                 text = vocabulary.text(result.tokens[first:]).strip()
-                others = [t for t, _ in found.word_alternatives[k]]
-                if text and text != found.words[k].strip() and text not in others:
-                    found.word_alternatives[k].append((text, float(np.exp(logprob))))
+                if text and text != found.words[k].strip():  # tokens that begin differently may spell the same
+                    heard[k][text] = max(heard[k].get(text, 0.0), float(np.exp(logprob)))
             if left == 0:
+                for doubted_word, others in heard.items():
+                    found.word_alternatives[doubted_word] = sorted(others.items(), key=lambda o: -o[1])
                 _deliver(job, found)
 
         for k, token, logprob in wanted:

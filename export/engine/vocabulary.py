@@ -43,6 +43,7 @@ class Vocabulary:
         """`generation` is the checkpoint's `generation_config.json`."""
         self._tokenizer = Tokenizer.from_file(str(tokenizer)) if isinstance(tokenizer, Path) else tokenizer
         self.multilingual = multilingual
+        self._tasks: dict[str, int] | None = generation.get("task_to_id")
         self.eot = self._id("<|endoftext|>")
         self.sot = self._id("<|startoftranscript|>")
         self.no_timestamps = self._id("<|notimestamps|>")
@@ -74,8 +75,11 @@ class Vocabulary:
 
     @property
     def tasks(self) -> list[str]:
+        """What the checkpoint says that it was trained for; without a word of its own, what it has tokens for."""
         known = [t for t in ("transcribe", "translate") if self._tokenizer.token_to_id(f"<|{t}|>") is not None]
-        return known if self.multilingual else ["transcribe"]
+        if not self.multilingual:
+            return ["transcribe"]
+        return [t for t in known if self._tasks is None or t in self._tasks]
 
     @property
     def languages(self) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from export.repository import CHECKPOINTS, export_silero, export_whisper
+from export.repository import NANO, export_silero, export_whisper
 from frontend.app import canary
 from frontend.embedded import EmbeddedTriton
 from frontend.embedded.supervisor import Timing
@@ -30,7 +30,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """In fp32: int8 scales a whole batch at once, so what a stream hears there depends a little on the others."""
     folder = tmp_path_factory.mktemp("models-fp32")
     export_silero(folder)
-    export_whisper(str(CHECKPOINTS), folder, name="nano")
+    export_whisper(str(NANO), folder, name="nano")
     return folder
 
 

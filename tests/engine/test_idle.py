@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from export.repository import CHECKPOINTS, export_silero, export_whisper
+from export.repository import NANO, export_silero, export_whisper
 from export.triton_config import Tuning
 from frontend.app import canary
 from frontend.embedded import EmbeddedTriton
@@ -33,7 +33,7 @@ async def forgetful(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[E
     """Idle after 2 s; one decode row, so that jobs wait. No canary disturbs the counts."""
     folder: Path = tmp_path_factory.mktemp("forgetful")
     export_silero(folder, idle_s=IDLE_S)
-    export_whisper(str(CHECKPOINTS), folder, name="nano", idle_s=IDLE_S, tuning=Tuning(max_rows=1))
+    export_whisper(str(NANO), folder, name="nano", idle_s=IDLE_S, tuning=Tuning(max_rows=1))
     server = EmbeddedTriton(folder, canary, timing=Timing(interval=3600))
     await server.start()
     yield server
@@ -114,7 +114,7 @@ async def cramped(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Emb
     """A server with room for few sequences, so that a leaked one is missed."""
     folder: Path = tmp_path_factory.mktemp("cramped")
     export_silero(folder, idle_s=IDLE_S)
-    export_whisper(str(CHECKPOINTS), folder, name="nano", idle_s=IDLE_S, tuning=Tuning(max_rows=1))
+    export_whisper(str(NANO), folder, name="nano", idle_s=IDLE_S, tuning=Tuning(max_rows=1))
     config = folder / "whisper_nano" / "config.pbtxt"
     text, n = re.subn(r"max_candidate_sequences: \d+", f"max_candidate_sequences: {SLOTS}", config.read_text())
     assert n == 1

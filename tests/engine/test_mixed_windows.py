@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from export.nano.evaluate import Recogniser
-from export.repository import CHECKPOINTS
+from export.repository import NANO
 
 SENTENCES = [
     "Go.",
@@ -18,7 +18,7 @@ SENTENCES = [
 def test_words_and_times_are_those_of_each_window_alone(speak):
     clips = [speak(t).audio for t in SENTENCES] * 3
     assert len({-(-len(c) // 16000) for c in clips}) >= 3
-    recogniser = Recogniser(CHECKPOINTS)
+    recogniser = Recogniser(NANO)
     try:
         together = recogniser.transcribe(clips, words=True)
         alone = [recogniser.transcribe([c], words=True)[0] for c in clips[:4]] * 3

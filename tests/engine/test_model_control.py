@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.repository import CHECKPOINTS, export_whisper
+from export.repository import NANO, export_whisper
 from frontend.embedded.layout import announced
 from frontend.errors import EngineRejected, ModelGone, UnknownLanguage, UnknownModel
 from frontend.inference.triton import triton_names
@@ -21,7 +21,7 @@ from frontend.speech.events import Decode, RunAsr
 @pytest.fixture(scope="module")
 def two(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shutil.copytree(repository, tmp_path_factory.mktemp("two") / "models", ignore=shutil.ignore_patterns(".*"))
-    export_whisper(str(CHECKPOINTS), folder, name="small", precision="int8")
+    export_whisper(str(NANO), folder, name="small", precision="int8")
     return folder
 
 
@@ -91,7 +91,7 @@ async def test_a_model_exported_while_the_server_runs_can_be_loaded(two: Path, s
     folder = shutil.copytree(two, tmp_path / "models", ignore=shutil.ignore_patterns(".*"))
     server = await start(folder, models=triton_names(["nano"]))
     engine = connect(server)
-    await asyncio.to_thread(export_whisper, str(CHECKPOINTS), folder, name="later")
+    await asyncio.to_thread(export_whisper, str(NANO), folder, name="later")
     info = await engine.load("later")
     assert info.name == "later"
     assert (await engine.asr_stream("later", "en").decode(whole(spoken[0]), spoken[0])).tokens

@@ -13,7 +13,7 @@ from export.checkpoint import open_checkpoint
 from export.engine.growing import Growing, sessions
 from export.engine.scheduler import Hypothesis, Job, Scheduler
 from export.engine.vocabulary import Vocabulary
-from export.repository import CHECKPOINTS
+from export.repository import NANO
 from tests.export.checkpoints import local_session
 
 Answers = queue.Queue
@@ -21,8 +21,8 @@ Answers = queue.Queue
 
 @pytest.fixture(scope="module")
 def vocabulary() -> Vocabulary:
-    generation = open_checkpoint(str(CHECKPOINTS)).generation
-    return Vocabulary(CHECKPOINTS / "tokenizer.json", generation, multilingual=False)
+    generation = open_checkpoint(str(NANO)).generation
+    return Vocabulary(NANO / "tokenizer.json", generation, multilingual=False)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
-from export.repository import CHECKPOINTS, export_whisper
+from export.repository import NANO, export_whisper
 from frontend.embedded import EmbeddedTriton, TritonStartError, layout
 from frontend.embedded.layout import SHM, SHM_PREFIX, free_ports
 from frontend.embedded.supervisor import Timing
@@ -281,7 +281,7 @@ async def test_what_an_interrupted_export_left_behind_does_not_keep_it_from_star
 
 async def test_a_second_whisper_beside_the_first_is_served_too(repository: Path, tmp_path: Path, start, connect, spoken):
     folder = shutil.copytree(repository, tmp_path / "models")
-    export_whisper(str(CHECKPOINTS), folder, name="small", precision="int8")
+    export_whisper(str(NANO), folder, name="small", precision="int8")
     server = await start(folder)
     engine = connect(server)
     assert [m.name for m in await engine.models()] == ["nano", "small"]

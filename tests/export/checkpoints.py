@@ -18,7 +18,7 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 from export import whisper
 from export.checkpoint import Checkpoint
 from export.engine.growing import sessions
-from export.repository import CHECKPOINTS
+from export.repository import NANO
 from tests.conftest import ROOT
 
 
@@ -72,7 +72,7 @@ def random_whisper(shape: WhisperConfig, seed: int = 0) -> WhisperForConditional
 def save(model: WhisperForConditionalGeneration, folder: Path, **options: Any) -> Path:
     """`save_pretrained`, with nano's tokenizer: the exporter wants one, the graphs do not care which."""
     model.save_pretrained(folder, **options)
-    shutil.copy(CHECKPOINTS / "tokenizer.json", folder)
+    shutil.copy(NANO / "tokenizer.json", folder)
     return folder
 
 

@@ -16,7 +16,7 @@ from transformers import WhisperForConditionalGeneration
 
 from export.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from export.manifest import sha256
-from export.repository import CHECKPOINTS
+from export.repository import NANO
 from export.tokenizer import tokenizer_json
 from tests.export.checkpoints import Graphs, random_whisper, save, toy
 
@@ -128,9 +128,9 @@ def test_without_a_generation_config_the_lists_are_those_of_the_config(folder: P
 
 def test_the_older_tokenizer_files_make_the_same_tokenizer(tmp_path: Path):
     text = "Well, it's 3.14% of Zürich — isn't it? 東京"
-    wanted = Tokenizer.from_file(str(CHECKPOINTS / "tokenizer.json"))
+    wanted = Tokenizer.from_file(str(NANO / "tokenizer.json"))
     for name in ("vocab.json", "merges.txt", "added_tokens.json"):
-        shutil.copy(CHECKPOINTS / name, tmp_path)
+        shutil.copy(NANO / name, tmp_path)
     found = Tokenizer.from_str(tokenizer_json(tmp_path))
     assert found.get_vocab() == wanted.get_vocab()
     assert found.encode(text).ids == wanted.encode(text).ids
@@ -144,7 +144,7 @@ def test_the_older_tokenizer_files_make_the_same_tokenizer(tmp_path: Path):
 def test_added_tokens_that_leave_a_gap_are_refused(folder: Path):
     (folder / "tokenizer.json").unlink()
     for name in ("vocab.json", "merges.txt"):
-        shutil.copy(CHECKPOINTS / name, folder)
+        shutil.copy(NANO / name, folder)
     (folder / "added_tokens.json").write_text('{"<|endoftext|>": 2000}')
     with pytest.raises(CheckpointError, match=r"whisper-toy: the added tokens do not go on where vocab\.json ends"):
         open_checkpoint(str(folder)).tokenizer_json  # noqa: B018

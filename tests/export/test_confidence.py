@@ -34,7 +34,7 @@ def invented(n: int = 4000) -> tuple[list[WordFeatures], list[bool], np.ndarray]
     r = np.random.default_rng(1)
     mean = -r.exponential(0.6, n)
     chance = 1 / (1 + np.exp(-(2.0 + 2.5 * mean)))
-    features = [WordFeatures(m, m - 0.1, -m, float(d)) for m, d in zip(mean, r.uniform(0.1, 0.8, n), strict=True)]
+    features = [WordFeatures(m, m - 0.1, -m, float(d), m) for m, d in zip(mean, r.uniform(0.1, 0.8, n), strict=True)]
     return features, (r.random(n) < chance).tolist(), chance
 
 
@@ -55,14 +55,15 @@ def test_the_calibration_error_is_the_distance_between_claimed_and_true():
 
 
 def test_a_checkpoint_without_a_fit_says_the_mean_of_its_tokens(tmp_path: Path):
-    assert Calibrator.load(tmp_path).probability(WordFeatures(np.log(0.5), -1.0, 1.0, 0.3)) == pytest.approx(0.5)
+    assert Calibrator.load(tmp_path).probability(WordFeatures(np.log(0.5), -1.0, 1.0, 0.3, -0.7)) == pytest.approx(0.5)
 
 
-def test_a_fit_is_read_from_beside_the_checkpoint(tmp_path: Path):
-    (tmp_path / FILE).write_text(json.dumps({"weights": [0, 0, 0, 0, 0], "intercept": 0.0}))
-    assert Calibrator.load(tmp_path).probability(WordFeatures(-9.0, -9.0, 9.0, 0.1)) == 0.5
+@pytest.mark.parametrize("weights", [[0] * 6, [0] * 5])
+def test_a_fit_is_read_from_beside_the_checkpoint_an_older_one_too(tmp_path: Path, weights: list[float]):
+    (tmp_path / FILE).write_text(json.dumps({"weights": weights, "intercept": 0.0}))
+    assert Calibrator.load(tmp_path).probability(WordFeatures(-9.0, -9.0, 9.0, 0.1, -9.0)) == 0.5
 
 
 def test_any_features_give_a_probability():
-    for extreme in (WordFeatures(-1e4, -1e4, 0.0, 0.0), WordFeatures(0.0, 0.0, 100.0, 1e5)):
-        assert 0 <= Calibrator((5.0, 5.0, 5.0, 5.0, 5.0), 1.0).probability(extreme) <= 1
+    for extreme in (WordFeatures(-1e4, -1e4, 0.0, 0.0, -1e4), WordFeatures(0.0, 0.0, 100.0, 1e5, 0.0)):
+        assert 0 <= Calibrator((5.0,) * 6, 1.0).probability(extreme) <= 1

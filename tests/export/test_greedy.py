@@ -17,7 +17,7 @@ from export.engine.scheduler import Hypothesis, Job, Scheduler
 from export.engine.scores import repeats
 from export.engine.vocabulary import Vocabulary
 from export.mel import log_mel
-from export.repository import CHECKPOINTS
+from export.repository import NANO
 from tests.export.checkpoints import Graphs
 from tests.export.recordings import padded
 
@@ -42,13 +42,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def graphs(folder: Path) -> Graphs:
-    return Graphs(open_checkpoint(str(CHECKPOINTS)), folder)
+    return Graphs(open_checkpoint(str(NANO)), folder)
 
 
 @pytest.fixture(scope="module")
 def vocabulary() -> Vocabulary:
-    generation = open_checkpoint(str(CHECKPOINTS)).generation
-    return Vocabulary(CHECKPOINTS / "tokenizer.json", generation, multilingual=False)
+    generation = open_checkpoint(str(NANO)).generation
+    return Vocabulary(NANO / "tokenizer.json", generation, multilingual=False)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def hidden(graphs: Graphs, spoken: list[np.ndarray]) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def expected(spoken: list[np.ndarray], vocabulary: Vocabulary) -> list[list[int]]:
-    model = WhisperForConditionalGeneration.from_pretrained(CHECKPOINTS, dtype=torch.float32).eval()
+    model = WhisperForConditionalGeneration.from_pretrained(NANO, dtype=torch.float32).eval()
     features = np.stack([log_mel(padded(a).astype(np.float32) / 32768) for a in spoken])
     found = model.generate(
         torch.from_numpy(features),
@@ -138,7 +138,7 @@ def test_the_language_is_the_likeliest_one_after_the_start_token(
     hidden: list[np.ndarray], spoken: list[np.ndarray], folder: Path, tmp_path: Path
 ):
     """With the tokens behind the start token taken for languages, whatever they were trained as."""
-    text = (CHECKPOINTS / "tokenizer.json").read_text("utf-8")
+    text = (NANO / "tokenizer.json").read_text("utf-8")
     renamed = [("transcribe", "fr"), ("translate", "de"), ("startoflm", "translate"), ("0.00", "transcribe")]
     for old, new in renamed:
         text = text.replace(f"<|{old}|>", f"<|{new}|>")
@@ -147,7 +147,7 @@ def test_the_language_is_the_likeliest_one_after_the_start_token(
     assert vocabulary.languages == ["en", "de", "fr"]
     loaded = sessions(folder, ["CPUExecutionProvider"], threads=1)
     scheduler = Scheduler(Growing(loaded["cross"], loaded["decoder"], vocabulary), vocabulary)
-    model = WhisperForConditionalGeneration.from_pretrained(CHECKPOINTS, dtype=torch.float32).eval()
+    model = WhisperForConditionalGeneration.from_pretrained(NANO, dtype=torch.float32).eval()
     try:
         for window, audio in list(zip(hidden, spoken, strict=True))[:4]:
             answers: queue.Queue = queue.Queue()

@@ -14,7 +14,7 @@ from transformers.activations import ACT2FN
 
 from export.checkpoint import open_checkpoint
 from export.graph import Graph
-from export.repository import CHECKPOINTS
+from export.repository import NANO
 from export.whisper import ACTIVATIONS, activation
 from tests.export.checkpoints import Cache, Graphs, config, local_session, random_whisper, save, thirty_seconds
 
@@ -158,13 +158,13 @@ def test_every_precision_of_the_checkpoint_in_the_box_says_what_transformers_say
     spoken = speak(text).audio
     audio[: len(spoken)] = spoken
     specials = [1537, 1544]
-    tokens = np.array([[*specials, *Tokenizer.from_file(str(CHECKPOINTS / "tokenizer.json")).encode(" " + text).ids]])
-    model = WhisperForConditionalGeneration.from_pretrained(CHECKPOINTS, dtype=torch.float32).eval()
+    tokens = np.array([[*specials, *Tokenizer.from_file(str(NANO / "tokenizer.json")).encode(" " + text).ids]])
+    model = WhisperForConditionalGeneration.from_pretrained(NANO, dtype=torch.float32).eval()
     extractor = WhisperFeatureExtractor(feature_size=80)
     features = extractor(audio.astype(np.float32) / 32768, sampling_rate=16_000, return_tensors="pt").input_features
     with torch.no_grad():
         expected = model(features, decoder_input_ids=torch.from_numpy(tokens)).logits[0].numpy()
-    graphs = Graphs(open_checkpoint(str(CHECKPOINTS)), tmp_path, precision)
+    graphs = Graphs(open_checkpoint(str(NANO)), tmp_path, precision)
     logits, _, _ = graphs.decode(tokens, graphs.cross(graphs.encode(audio)[None]), graphs.empty())
     if precision == "fp32":
         np.testing.assert_allclose(logits[0], expected, atol=TOLERANCE, rtol=0)

@@ -11,7 +11,7 @@ import pytest
 
 from bench.parity import PEERS, SAME, WER_POINTS, WINDOW_S, Text, agreement, ours, same
 from export.nano import texts
-from export.repository import CHECKPOINTS
+from export.repository import NANO
 
 N = 40
 VOICES = ("en-us", "en-gb-x-rp", "en-gb-scotland", "en-029")
@@ -26,7 +26,7 @@ def spoken(speak) -> list[tuple[str, np.ndarray]]:
 
 @pytest.fixture(scope="module")
 def our_texts(spoken) -> list[Text]:
-    return ours(CHECKPOINTS, [audio for _, audio in spoken], WINDOW_S)
+    return ours(NANO, [audio for _, audio in spoken], WINDOW_S)
 
 
 @pytest.mark.timeout(600)
@@ -36,7 +36,7 @@ def test_the_tokens_and_the_word_error_rate_are_those_of_the_peer(name: str, spo
     logging.getLogger("transformers").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the peer's own
-        theirs = PEERS[name](CHECKPOINTS, clips)
+        theirs = PEERS[name](NANO, clips)
     found = agreement(our_texts, theirs, clips, [text for text, _ in spoken])
     assert len(spoken) == N
     assert sum(len(t.tokens) for t in our_texts) > 5 * N  # something was said

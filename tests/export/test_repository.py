@@ -18,7 +18,7 @@ from tritonclient.grpc import model_config_pb2
 from export import manifest
 from export.checkpoint import CheckpointError, open_checkpoint
 from export.repository import (
-    CHECKPOINTS,
+    NANO,
     export_silero,
     export_whisper,
     model_name,
@@ -92,7 +92,7 @@ def test_only_a_checkpoint_that_declares_it_gets_windows_under_thirty_seconds(ch
     assert window_lengths(open_checkpoint(str(checkpoint))) == [30]
     (checkpoint / "voiceforge.json").write_text('{"windows_s": [2, 6]}')
     assert window_lengths(open_checkpoint(str(checkpoint))) == [2, 6]
-    assert max(window_lengths(open_checkpoint(str(CHECKPOINTS)))) == 12
+    assert max(window_lengths(open_checkpoint(str(NANO)))) == 12
 
 
 @pytest.mark.parametrize("windows", [[31], [0.01], [5, 0]])
@@ -221,7 +221,7 @@ def test_a_tuning_is_read_from_pairs():
 def test_fp16_halves_the_weights_and_int8_makes_them_smaller_still(saved: Path, tmp_path: Path):
     sizes = {}
     for precision in ("fp32", "fp16", "int8"):
-        export_whisper(str(CHECKPOINTS), tmp_path / precision, precision=precision, name="m")
+        export_whisper(str(NANO), tmp_path / precision, precision=precision, name="m")
         sizes[precision] = (tmp_path / precision / "whisper_m_encoder" / "1" / "model.onnx").stat().st_size
     assert 0.45 < sizes["fp16"] / sizes["fp32"] < 0.6
     assert sizes["int8"] < sizes["fp32"] / 2
@@ -305,7 +305,7 @@ def test_an_export_killed_half_way_leaves_no_half_model_and_the_next_one_succeed
     killed_half_way(target)
     assert not list(target.glob("whisper_*"))
     assert manifest.read(target)["models"] == {}
-    export_whisper(str(CHECKPOINTS), target, name="nano")
+    export_whisper(str(NANO), target, name="nano")
     assert manifest.changed(target, "nano") == []
     assert {p.name for p in target.iterdir()} == {"manifest.json", "whisper_nano", "whisper_nano_encoder"}
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from export import repository as repositories
-from export.repository import CHECKPOINTS, export_whisper, up_to_date
+from export.repository import NANO, export_whisper, up_to_date
 
 
 @pytest.fixture
 def exported(tmp_path: Path) -> tuple[Path, Path]:
     """A repository, and the checkpoint folder that its one model was made from."""
     checkpoint = tmp_path / "whisper-mine"
-    shutil.copytree(CHECKPOINTS, checkpoint)
+    shutil.copytree(NANO, checkpoint)
     assert export_whisper(str(checkpoint), tmp_path / "models") == "mine"
     return tmp_path / "models", checkpoint
 

@@ -23,11 +23,11 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES
 from export.checkpoint import Checkpoint, open_checkpoint
 from export.engine.growing import Growing, sessions
 from export.engine.scheduler import Hypothesis, Job, Scheduler, repeats
-from export.repository import CHECKPOINTS, export_whisper, vocabulary
+from export.repository import NANO, export_whisper, vocabulary
 from tests.export.checkpoints import config, local_session, random_whisper
 
 N_TOKENS = 24
-BASE = json.loads((CHECKPOINTS / "tokenizer.json").read_text())
+BASE = json.loads((NANO / "tokenizer.json").read_text())
 N_TEXT = len(BASE["model"]["vocab"])
 
 
@@ -91,7 +91,7 @@ def _older_tokenizer(folder: Path) -> None:
     """`vocab.json`, `merges.txt`, `added_tokens.json`: all that the tokenizers of 2022 left behind."""
     content = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").unlink()
-    shutil.copy(CHECKPOINTS / "merges.txt", folder)
+    shutil.copy(NANO / "merges.txt", folder)
     (folder / "vocab.json").write_text(json.dumps(content["model"]["vocab"]))
     (folder / "added_tokens.json").write_text(json.dumps({t["content"]: t["id"] for t in content["added_tokens"]}))
 

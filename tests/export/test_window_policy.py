@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from bench.context_sweep import Measured, Policy, plot, policies, recommended, sweep, write
 from export.checkpoint import open_checkpoint
 from export.engine.windows import window_length
-from export.repository import CHECKPOINTS, export_whisper, up_to_date
+from export.repository import NANO, export_whisper, up_to_date
 
 RATE = 16_000
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    return shutil.copytree(CHECKPOINTS, tmp_path / "whisper-mine")
+    return shutil.copytree(NANO, tmp_path / "whisper-mine")
 
 
 def row(name: str, wer: float, cpu_s: float) -> Measured:
