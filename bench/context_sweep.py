@@ -28,7 +28,7 @@ from export.checkpoint import POLICY, Checkpoint, open_checkpoint
 from export.engine.windows import window_length
 from export.nano import corpus
 from export.nano.evaluate import Recogniser, word_errors
-from export.repository import CHECKPOINTS, model_name, window_lengths
+from export.repository import IN_THE_BOX, model_name, window_lengths
 
 RATE = 16_000
 Pcm = npt.NDArray[np.int16]
@@ -167,13 +167,12 @@ def main() -> None:
     parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="points of WER")
     parser.add_argument("--write", action="store_true", help="into voiceforge.json beside the checkpoint")
     args = parser.parse_args()
-    boxed = args.checkpoint == "nano"
-    checkpoint = open_checkpoint(str(CHECKPOINTS) if boxed else args.checkpoint)
+    checkpoint = open_checkpoint(str(IN_THE_BOX.get(args.checkpoint, args.checkpoint)))
     clips, references = _test_set(args)
     about = f"{len(clips)} utterances, {sum(map(len, clips)) / RATE:.0f} s, {args.recorded or 'synthesised'}"
     found = sweep(checkpoint, clips, references)
     best = recommended(found, args.tolerance)
-    name = "nano" if boxed else model_name(checkpoint.source)
+    name = args.checkpoint if args.checkpoint in IN_THE_BOX else model_name(checkpoint.source)
     print(f"{name}: {about}")
     for m in found:
         mark = "  <- recommended" if m is best else ""

@@ -21,7 +21,7 @@ import psutil
 from bench.encoded import KINDS, Kind, encode
 from bench.speech import clips
 from export.nano.evaluate import Recogniser, word_errors
-from export.repository import CHECKPOINTS
+from export.repository import NANO
 from frontend.audio.channels import Channels
 from frontend.audio.format import AudioFormat
 from frontend.server.decoders import Decoders
@@ -110,7 +110,7 @@ def raw(samples: np.ndarray) -> tuple[float, float]:
 
 async def measured(utterances: int) -> tuple[dict[str, Row], tuple[float, float], float]:
     speech = clips(utterances)
-    recogniser = Recogniser(CHECKPOINTS, "fp32")
+    recogniser = Recogniser(NANO, "fp32")
     texts = [clip.text for clip in speech]
 
     def wer(audio: list[np.ndarray]) -> float:

@@ -1,9 +1,9 @@
 """Cost of the engine: ours beside faster-whisper (CTranslate2), same checkpoint, same audio, one run.
 
-`python -m bench.engine`. Whole utterances: audio seconds per CPU second of the process (two threads for both), WER by one
-normaliser; ours decodes in the windows that nano is trained for, and also in the 30 s windows that faster-whisper always
-uses; faster-whisper one utterance after the other, and batched. Silero VAD: microseconds a frame, of one stream and of 64
-in one call, beside faster-whisper's own.
+`python -m bench.engine`. Whole utterances: audio seconds per CPU second of the process (one thread for both: a second one
+spends its waits spinning, in either), WER by one normaliser; ours decodes in windows that nano is trained for, and also in
+the 30 s windows that faster-whisper always uses; faster-whisper one utterance after the other, and batched. Silero VAD:
+microseconds a frame, of one stream and of 64 in one call, beside faster-whisper's own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bench.parity import converted
 from bench.speech import clips
 from export import silero
 from export.nano.evaluate import NORMALISER, Recogniser, word_errors
-from export.repository import CHECKPOINTS
+from export.repository import NANO
 
 RESULTS = Path(__file__).parent / "results"
 RATE = 16_000
@@ -100,6 +100,7 @@ def vad(seconds: int = 10) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--utterances", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     speech = clips(args.utterances)
     audio, texts = [c.audio for c in speech], [c.text for c in speech]
@@ -107,7 +108,7 @@ def main() -> None:
     rows: dict[str, dict[str, float]] = {}
 
     for precision in ("fp32", "int8"):
-        ours = Recogniser(CHECKPOINTS, precision)
+        ours = Recogniser(NANO, precision, args.threads)
         ours.transcribe(audio[:2])
         for name, window in (("own windows", None), ("30 s windows", 30.0)):
 
@@ -120,9 +121,9 @@ def main() -> None:
     from faster_whisper import BatchedInferencePipeline, WhisperModel
 
     with tempfile.TemporaryDirectory() as name:
-        folder = converted(CHECKPOINTS, Path(name))
+        folder = converted(NANO, Path(name))
         for kind in ("float32", "int8"):
-            peer = WhisperModel(str(folder), device="cpu", compute_type=kind, cpu_threads=2)
+            peer = WhisperModel(str(folder), device="cpu", compute_type=kind, cpu_threads=args.threads)
 
             def work(peer: WhisperModel = peer) -> list[str]:
                 waves = [a.astype(np.float32) / 32768 for a in audio]

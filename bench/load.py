@@ -15,12 +15,18 @@ from frontend.capacity.stream import CHUNK_S, Measured, stream
 __all__ = ["CHUNK_S", "RATE", "Clip", "Measured", "Pcm", "run", "stream"]
 
 
-async def run(url: str, clips: list[Clip], streams: int, per_stream: int, gap_s: float, seed: int = 5) -> list[Measured]:
-    """So many streams at once, each with its own choice of clips, starts spread over three seconds."""
+async def run(
+    url: str, clips: list[Clip], streams: int, per_stream: int, gap_s: float, seed: int = 5, *,
+    chunk_s: float = CHUNK_S, spread_s: float = 3,
+) -> list[Measured]:  # fmt: skip
+    """So many streams at once, each with its own choice of clips, starts spread over `spread_s`."""
     r = np.random.default_rng(seed)
     chosen = [
         [clips[int(k)] for k in r.choice(len(clips), per_stream, replace=per_stream > len(clips))] for _ in range(streams)
     ]
     return await asyncio.gather(
-        *(stream(url, c, gap_s, float(o)) for c, o in zip(chosen, r.uniform(0, 3, streams), strict=True))
+        *(
+            stream(url, c, gap_s, float(o), chunk_s=chunk_s)
+            for c, o in zip(chosen, r.uniform(0, spread_s, streams), strict=True)
+        )
     )

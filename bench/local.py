@@ -27,7 +27,8 @@ from export.engine.scheduler import Hypothesis as Found
 from export.engine.scheduler import Job, Scheduler
 from export.engine.vocabulary import Vocabulary
 from frontend.speech.events import Alternative, Decode, Effect, Emit, Event, Hypothesis, RunAsr, RunVad, Timings, Word
-from frontend.speech.session import SessionCore, SessionSettings
+from frontend.speech.session import SessionCore
+from frontend.speech.settings import SessionSettings
 from frontend.speech.vad_gate import FRAME
 
 RATE = 16_000

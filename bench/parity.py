@@ -31,7 +31,7 @@ from export.engine.scheduler import LONGEST_TEXT, TOKENS_PER_SECOND
 from export.engine.scores import repeats
 from export.nano import corpus
 from export.nano.evaluate import Recogniser, word_errors
-from export.repository import CHECKPOINTS, vocabulary
+from export.repository import NANO, vocabulary
 
 RATE = 16_000
 WINDOW_S = 30
@@ -166,7 +166,7 @@ def agreement(our: list[Text], their: list[Text], clips: Sequence[Pcm], referenc
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINTS)
+    parser.add_argument("--checkpoint", type=Path, default=NANO)
     parser.add_argument("--test", type=Path, help="folder with the test set")
     parser.add_argument("--set", default="seen", help="seen, unseen: voices of the training, or not")
     parser.add_argument("--utterances", type=int, default=400)

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.local import RATE, LocalEngine, Pcm, Playing
 from frontend.speech.events import Final, Partial, SpeechEnded, SpeechStarted
-from frontend.speech.session import SessionSettings
+from frontend.speech.settings import SessionSettings
 from frontend.speech.vad_gate import FRAME
 
 mpl.use("Agg")

@@ -26,9 +26,9 @@ from export.confidence import calibration_error, judged, judged_words
 from export.engine.confidence import Calibrator
 from export.nano import corpus
 from export.nano.evaluate import NORMALISER, word_errors
-from export.repository import CHECKPOINTS, export_silero, export_whisper
+from export.repository import NANO, export_silero, export_whisper
 from frontend.speech.events import Final, Partial
-from frontend.speech.session import SessionSettings
+from frontend.speech.settings import SessionSettings
 from frontend.speech.stabilizer import StabilizerSettings
 
 OUT = Path(__file__).parent.parent / "docs" / "quality"
@@ -247,7 +247,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("runs/nano"), help="folder of the test sets; made when absent")
     parser.add_argument("--shared", type=Path, default=Path("../shared/speech"), help="recordings: noises, kathleen_en")
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINTS)
+    parser.add_argument("--checkpoint", type=Path, default=NANO)
     parser.add_argument("--limit", type=int, default=400, help="utterances of each set")
     parser.add_argument("--hours", type=float, default=1.0, help="of speech without endpoints")
     parser.add_argument("--out", type=Path, default=OUT)
@@ -265,9 +265,10 @@ def main() -> None:
     export_whisper(str(args.checkpoint), repository, precision="fp32", name="nano")
     export_silero(repository)
     engine = LocalEngine(repository)
+    name = "`nano`" if args.checkpoint == NANO else args.checkpoint.name
     try:
         found: dict[str, Any] = {
-            "conditions": f"checkpoint {args.checkpoint.name}, fp32, {args.limit} utterances of each set at most, greedy, "
+            "conditions": f"checkpoint {name}, fp32, {args.limit} utterances of each set at most, greedy, "
             f"normaliser {NORMALISER}, {platform.machine()}, one thread",
             "streaming": {n: streaming(engine, items) for n, items in sets.items() if n != "unseen"},
             "long_speech": long_speech(engine, sets["seen"], args.hours),

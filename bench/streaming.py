@@ -116,6 +116,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 5, 10, 20, 30])
     parser.add_argument("--utterances", type=int, default=6, help="per stream")
+    parser.add_argument("--chunk", type=int, default=100, help="milliseconds of audio in a message")
+    parser.add_argument("--spread", type=float, default=3, help="seconds in which the streams begin")
     parser.add_argument("--out", type=Path, default=RESULTS / "streaming.json")
     args = parser.parse_args()
     speech = clips(60)
@@ -133,7 +135,8 @@ def main() -> None:
         for n in args.streams:
             groups = processes(server.pid)
             before, began = cpu_seconds(groups), time.monotonic()
-            results = asyncio.run(run(url, speech, n, args.utterances if n > 1 else 4 * args.utterances, GAP_S))
+            each = args.utterances if n > 1 else 4 * args.utterances
+            results = asyncio.run(run(url, speech, n, each, GAP_S, chunk_s=args.chunk / 1000, spread_s=args.spread))
             took, after = time.monotonic() - began, cpu_seconds(groups)
             row = summary(n, results, {k: round((after[k] - before[k]) / took, 3) for k in after})
             rows.append(row)
@@ -144,6 +147,8 @@ def main() -> None:
             "cores": os.cpu_count(),
             "normaliser": NORMALISER,
             "hang_s": HANG_S,
+            "chunk_ms": args.chunk,
+            "spread_s": args.spread,
         }
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(

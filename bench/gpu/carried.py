@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.gpu import checkpoint, peer, speech
 from bench.gpu.plan import FULL
-from export.repository import CHECKPOINTS
+from export.repository import NANO
 
 
 def collect(out: Path) -> Iterator[str]:
@@ -19,7 +19,7 @@ def collect(out: Path) -> Iterator[str]:
         made = Path(folder) / "base"
         checkpoint.write(made, checkpoint.SHAPES["base"], FULL.n_tokens)
         try:
-            for name, source in (("nano", CHECKPOINTS), ("base", made)):
+            for name, source in (("nano", NANO), ("base", made)):
                 peer.convert(source, peer.folder(out, name))
                 yield f"{peer.folder(out, name).name}: for faster-whisper"
         except ImportError as error:

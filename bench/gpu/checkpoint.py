@@ -26,7 +26,7 @@ import numpy.typing as npt
 import safetensors.numpy
 
 from export.checkpoint import POLICY, open_checkpoint
-from export.repository import CHECKPOINTS, vocabulary
+from export.repository import NANO, vocabulary
 
 Float = npt.NDArray[np.float32]
 LOUD, QUIET = 4.0, 0.02
@@ -53,7 +53,7 @@ SHAPES = {
 
 def sentence(n_tokens: int, seed: int = 0) -> list[int]:
     """That many different words of nano's vocabulary, a token each."""
-    words = vocabulary(open_checkpoint(str(CHECKPOINTS)))
+    words = vocabulary(open_checkpoint(str(NANO)))
     known = [t for t in range(words.size) if words.begins_word(t) and words.text([t]).strip().isalpha()]
     if n_tokens > len(known):
         raise ValueError(f"a text has at most {len(known)} different words")
@@ -106,7 +106,7 @@ def weights(shape: Shape, text: list[int], end: int, seed: int = 0) -> dict[str,
 def write(folder: Path, shape: Shape, n_tokens: int) -> list[int]:
     """A checkpoint folder as Hugging Face has them, with nano's tokenizer; returns the tokens of its text."""
     folder.mkdir(parents=True, exist_ok=True)
-    nano = open_checkpoint(str(CHECKPOINTS))
+    nano = open_checkpoint(str(NANO))
     text = sentence(n_tokens)
     safetensors.numpy.save_file(
         weights(shape, text, vocabulary(nano).eot), folder / "model.safetensors", metadata={"format": "pt"}
@@ -126,5 +126,5 @@ def write(folder: Path, shape: Shape, n_tokens: int) -> list[int]:
         (folder / name).write_text(json.dumps(content, indent=1), "utf-8")
     for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json", "special_tokens_map.json",
                  "added_tokens.json", "vocab.json", "merges.txt"):  # fmt: skip
-        shutil.copyfile(CHECKPOINTS / name, folder / name)
+        shutil.copyfile(NANO / name, folder / name)
     return text

@@ -16,7 +16,7 @@ from bench.gpu.plan import DRY, FULL, QUICK, Target
 from bench.gpu.results import Deadline, Results
 from bench.load import Clip
 from export.engine.slots import DeviceUnavailable
-from export.repository import CHECKPOINTS, export_silero, export_whisper, up_to_date
+from export.repository import NANO, export_silero, export_whisper, up_to_date
 
 FILE = "gpu.json"
 PARTS = ("export", "sweep", "tune", "streams", "engine", "peer")
@@ -53,7 +53,7 @@ class Session:
     def source(self, name: str) -> Path:
         """The checkpoint folder of a model, made if need be."""
         if name == "nano":
-            return CHECKPOINTS
+            return NANO
         folder = self.repository.with_name("base-checkpoint")
         if not (folder / "voiceforge.json").exists():  # the last file that is written
             checkpoint.write(folder, checkpoint.SHAPES[self.target.sizes.shape], self.target.sizes.n_tokens)

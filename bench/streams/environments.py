@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.parity import converted
-from export.repository import CHECKPOINTS, export_silero, export_whisper
+from export.repository import NANO, export_silero, export_whisper
 
 TORCH = "2.13.0"
 """The CPU build where an index has it: a plain `torch` brings gigabytes of CUDA packages on Linux."""
@@ -83,7 +83,7 @@ def ctranslate2_model(cache: Path) -> Path:
     folder = cache / f"nano-{_key()}"
     if not (folder / "ct2" / "model.bin").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        converted(CHECKPOINTS, folder)
+        converted(NANO, folder)
     return folder / "ct2"
 
 
@@ -93,10 +93,10 @@ def model_repository(cache: Path) -> Path:
     if not (folder / ".complete").exists():
         folder.mkdir(parents=True, exist_ok=True)
         export_silero(folder)
-        export_whisper(str(CHECKPOINTS), folder, name="nano", precision="int8")
+        export_whisper(str(NANO), folder, name="nano", precision="int8")
         (folder / ".complete").touch()
     return folder
 
 
 def _key() -> str:
-    return hashlib.sha256((CHECKPOINTS / "model.safetensors").read_bytes()).hexdigest()[:8]
+    return hashlib.sha256((NANO / "model.safetensors").read_bytes()).hexdigest()[:8]

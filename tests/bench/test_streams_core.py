@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bench.load import Clip
 from bench.streams.lags import Said, Seen, ends, lags, words
 from bench.streams.measure import enough, percentiles, script
-from bench.streams.slo import TRIES, Verdict, climb, judge
+from bench.streams.slo import BEYOND, TRIES, Verdict, climb, judge
 from bench.streams.wires import Loop, Native, Refused, ServerError, WhisperLive, WhisperLiveKit, Wire
 
 # --- wires --------------------------------------------------------------------------------------------------------------
@@ -258,12 +258,12 @@ MET, FAILED, VOID = Verdict(), Verdict(("late",)), Verdict(void="the client was 
 
 
 @pytest.mark.parametrize("bad", [FAILED, VOID])
-def test_the_ramp_ends_with_the_first_step_that_fails_twice(bad: Verdict):
+def test_the_first_step_that_fails_twice_decides_and_some_beyond_are_shown(bad: Verdict):
     asked: list[tuple[int, int]] = []
-    results = {1: [MET], 5: [bad, MET], 10: [bad, bad], 20: [MET]}
+    results = {1: [MET], 5: [bad, MET], 10: [bad, bad], 20: [MET], 40: [bad], 80: [bad]}
     assert climb(results, scripted(results, asked)) == 5
-    assert asked == [(1, 0), (5, 0), (5, 1), (10, 0), (10, 1)]
-    assert TRIES == 2
+    assert asked == [(1, 0), (5, 0), (5, 1), (10, 0), (10, 1), (20, 0), (40, 0)]
+    assert (TRIES, BEYOND) == (2, 2)
 
 
 def test_a_server_that_fails_alone_serves_none():
