@@ -22,7 +22,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from export.nano import synth
-from export.repository import CHECKPOINTS, export_silero, export_whisper
+from export.repository import NANO, export_silero, export_whisper
 from frontend.embedded.layout import free_ports
 
 ROOT = Path(__file__).parent.parent
@@ -62,7 +62,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model repository with nano and Silero."""
     folder = tmp_path_factory.mktemp("models")
     export_silero(folder)
-    export_whisper(str(CHECKPOINTS), folder, name="nano", precision="int8")  # as `serve` does
+    export_whisper(str(NANO), folder, name="nano", precision="int8")  # as `serve` does
     return folder
 
 
