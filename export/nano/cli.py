@@ -78,6 +78,18 @@ def train(
 
 
 @app.command()
+def unpack(
+    step: Annotated[int, typer.Option(help="Where in the schedule `train` goes on.")],
+    work: Work = WORK,
+    checkpoint: Checkpoint = NANO,
+) -> None:
+    """Make of a packed checkpoint a run that `train` goes on with: more training, or your own recordings."""
+    from export.nano import package as packing
+
+    packing.unpack(checkpoint, work / "data", work / "run", step)
+
+
+@app.command()
 def align(work: Work = WORK, checkpoint: Checkpoint = NANO) -> None:
     """Give the real recordings that `train` was called with word times, by a checkpoint that has learned them; `train` then
     goes on with sentences put together from them."""

@@ -9,12 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
+from export.nano import corpus
+from export.nano.data import CHARS, phone_table
 from export.nano.model import Dims, Whisper
 from export.nano.tokenizer import languages_of
 
+TOKENIZER = (
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+)
 WINDOWS_S = (1, 2, 3, 4, 5, 6, 8, 10, 12)
 
 
@@ -25,6 +35,23 @@ def load(weights: Path) -> Whisper:
     model = Whisper(Dims.of(state))
     model.load_state_dict(state)
     return model.eval()
+
+
+def unpack(checkpoint: Path, data: Path, run: Path, step: int) -> None:
+    """Makes of a packed checkpoint a run that `train` goes on with at `step` of its schedule, on the shards in `data`.
+
+    The heads of the training are not packed: they begin anew, and have learned what they need after a hundred steps.
+    """
+    packed = load_file(checkpoint / "model.safetensors")
+    state = {name.removeprefix("model."): value.float() for name, value in packed.items()}
+    phones = phone_table(corpus.read(data))
+    torch.manual_seed(1)
+    heads = Whisper(Dims.of(state), len(phones), len(CHARS) + 1).state_dict()
+    (run / "tokenizer").mkdir(parents=True, exist_ok=True)
+    for name in TOKENIZER:
+        shutil.copyfile(checkpoint / name, run / "tokenizer" / name)
+    (run / "vocabulary.json").write_text(json.dumps({"phones": phones}))
+    torch.save({"model": heads | state, "step": step}, run / "last.pt")
 
 
 def average(paths: Sequence[Path], out: Path) -> None:

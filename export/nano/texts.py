@@ -14,6 +14,7 @@ never be on both sides, whichever source or seed it came from.
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from pathlib import Path
 from export.nano.languages import LANGUAGES
 from export.nano.phrasebook import PhraseBook
 
+log = logging.getLogger(__name__)
 WORDNET = Path("/usr/share/wordnet")
 FORTUNES = Path("/usr/share/games/fortunes")
 FORTUNE_FILES = [
@@ -447,6 +449,10 @@ def corpus(n: int, seed: int, *, held_out: bool = False, language: str = "en") -
     if language != "en":
         book = PhraseBook(language, seed)
         found = take(shuffled(LANGUAGES[language].prose()), n // 2)
+        if not found:
+            log.warning(
+                "%s: no manuals or fortunes are installed; its phrase book alone (docs/models.md lists packages)", language
+            )
         found += take((book.sentence() for _ in range(n * 200)), n - len(found))
         r.shuffle(found)
         return found

@@ -123,12 +123,19 @@ MULTILINGUAL: list[tuple[int, Curriculum]] = [
     (
         0,
         Curriculum(
+            max_s=5, distort=0.3, spec=0, batch_s=64, formants=0.2, recorded=0.1, spliced=0.75, joined=0, single=0.05,
+        ),
+    ),
+    (
+        1200,
+        Curriculum(
             max_s=12, distort=0.6, spec=0.1, batch_s=72, span=None, formants=0.4, recorded=0.15, spliced=0.75, joined=0.4,
             long=0.02, cut_off=0.1, single=0.05, quietest_db=6,
         ),
     ),
 ]  # fmt: skip
-"""Of a run that `multilingual.py` began: the encoder can hear already."""
+"""Of a run that `multilingual.py` began: the encoder can hear already, but four languages are spelled first in short, clean
+sentences."""
 
 
 def losses(model: Whisper, batch: Batch, span: int | None, teacher: Whisper | None = None) -> dict[str, torch.Tensor]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from export.nano import corpus
+from export.nano import tokenizer as bpe
 
 torch = pytest.importorskip("torch", reason="training needs torch; make test installs it")
 
@@ -34,3 +35,23 @@ def test_a_run_learns_is_saved_and_goes_on_where_it_was(tmp_path: Path, speak):
     ]
     assert set(moments[0].values()) == {8}, "what AdamW remembers"
     assert set(moments[1].values()) == {16}, "goes on from what was saved"
+
+
+def test_a_packed_checkpoint_is_trained_on(tmp_path: Path, speak):
+    from export.nano.model import Dims, Whisper
+    from export.nano.package import load, package, unpack
+    from export.nano.train import Plan, train
+
+    data, run, packed = (tmp_path / name for name in ("data", "run", "packed"))
+    corpus.write_shard(data, "shard-000", [speak(t) for t in TEXTS])
+    tokens = bpe.train(TEXTS, 300)
+    bpe.save(tokens, tmp_path / "tokenizer")
+    model = Whisper(Dims(tokens.get_vocab_size(), encoder_layers=3))
+    torch.save({"model": model.state_dict(), "step": 20}, tmp_path / "weights.pt")
+    package(tmp_path / "weights.pt", tmp_path / "tokenizer", packed, alignment_heads=[(1, 0)])
+    unpack(packed, data, run, 20)
+    for (name, was), now in zip(model.state_dict().items(), load(run / "last.pt").state_dict().values(), strict=True):
+        assert torch.allclose(was, now, atol=2e-3), name
+    train(data, run, Plan(begin=20, steps=22, threads=1, log_every=1), [])
+    assert torch.load(run / "last.pt", weights_only=True)["step"] == 22
+    assert json.loads((run / "log.jsonl").read_text().splitlines()[0])["step"] == 21

@@ -445,15 +445,15 @@ async def test_the_lag_is_counted_from_the_audio_that_a_result_needs():
         await eventually(lambda: len(heard.finals) == 2)
         await heard.close()
     lags = [f.timings.lag_ms for f in heard.finals]
-    assert all(50 <= lag < 800 for lag in lags), lags
-    assert all(e.timings.lag_ms >= 50 for e in heard.events if isinstance(e, Partial))
+    assert all(48 <= lag < 800 for lag in lags), lags
+    assert all(e.timings.lag_ms >= 48 for e in heard.events if isinstance(e, Partial))
 
 
 async def test_a_slow_engine_shows_in_the_lag():
     async with live(FakeEngine(delay=0.4), interim_results=False) as heard:
         await heard.feed(utterances(1))
         await heard.close()
-    assert heard.finals[0].timings.lag_ms >= 400
+    assert heard.finals[0].timings.lag_ms >= 398  # a timer may fire a millisecond early
 
 
 async def test_arrivals_that_nobody_asks_about_are_forgotten():
