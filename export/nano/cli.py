@@ -69,12 +69,14 @@ def train(
     threads: int = 2,
     recorded: Recorded = None,
     device: str = "auto",
+    pair: Annotated[bool, typer.Option(help="Two runs, a thread each, that average their weights.")] = False,
 ) -> None:
     """Train, or go on with a run: `runs/nano/run/last.pt` is resumed."""
-    from export.nano.train import Plan
-    from export.nano.train import train as run
+    from export.nano import train as training
 
-    run(work / "data", work / "run", Plan(steps=steps, seed=seed, threads=threads), recorded or [], device)
+    plan = training.Plan(steps=steps, seed=seed, threads=threads)
+    learn = training.train_pair if pair else training.train
+    learn(work / "data", work / "run", plan, recorded or [], device)
 
 
 @app.command()
@@ -141,7 +143,7 @@ def package(
     run = work / "run"
     weights = run / "last.pt"
     if average > 1:
-        saved = sorted(run.glob("step-*.pt"), key=lambda p: int(p.stem.split("-")[1]))[-average:]
+        saved = sorted(work.glob("run*/step-*.pt"), key=lambda p: int(p.stem.split("-")[1]))[-average:]
         weights = run / "average.pt"
         packing.average(saved, weights)
     packing.package(weights, run / "tokenizer", out, alignment_heads=cards.ALIGNMENT_HEADS)

@@ -49,7 +49,7 @@ def write_shard(folder: Path, name: str, utterances: Iterable[synth.Utterance]) 
     """Writes one shard; returns how many utterances it holds."""
     folder.mkdir(parents=True, exist_ok=True)
     offset = count = 0
-    part_pcm, part_index = folder / f".{name}.pcm", folder / f".{name}.jsonl"
+    part_pcm, part_index = folder / f"{name}.pcm.part", folder / f"{name}.jsonl.part"
     with part_pcm.open("wb") as pcm, part_index.open("w") as index:
         for u in utterances:
             pcm.write(np.ascontiguousarray(u.audio, np.int16).tobytes())

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import os
+import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -306,3 +308,33 @@ def train(
             os.replace(part, last)
             if step % plan.keep_every == 0 or step == plan.steps:
                 torch.save({"model": model.state_dict(), "step": step}, out / f"step-{step}.pt")
+
+
+def train_pair(
+    data: Path,
+    out: Path,
+    plan: Plan,
+    recorded: list[Path],
+    device: str = "auto",
+    stages: list[tuple[int, Curriculum]] | None = None,
+) -> None:
+    """Two runs with a thread each, `out` and beside it `out`-2; see `Partner`. The second begins where the first one is."""
+    other = out.with_name(f"{out.name}-2")
+    if not (out / "last.pt").exists():  # weights that begin at random cannot meet
+        train(data, out, replace(plan, steps=min(plan.save_every, plan.steps)), recorded, device, None, stages)
+    if not other.exists():
+        other.mkdir()
+        shutil.copytree(out / "tokenizer", other / "tokenizer")
+        for name in ("vocabulary.json", "last.pt"):
+            shutil.copyfile(out / name, other / name)
+    spawn = multiprocessing.get_context("spawn")
+    runs = [
+        spawn.Process(target=train, args=(data, mine, replace(plan, threads=1, seed=seed), recorded, device, theirs, stages))
+        for mine, theirs, seed in ((out, other, plan.seed), (other, out, plan.seed + 1))
+    ]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    if any(run.exitcode for run in runs):
+        raise RuntimeError(f"a run ended with {[run.exitcode for run in runs]}; what {out} and {other} have saved is there")

@@ -119,3 +119,16 @@ def test_batches_have_one_of_the_fixed_shapes_and_labels_that_fit(tmp_path: Path
             used = [t for t in targets if t != IGNORE]
             assert used[-1] == tokens.token_to_id("<|endoftext|>")
             assert row[1 : len(used)] == used[:-1]  # teacher forcing: inputs are the targets moved by one
+
+
+def test_a_shard_that_is_being_made_is_not_there_yet(tmp_path: Path):
+    heard = synth.Utterance("One two.", "flite:rms", np.zeros(1600, np.int16))
+
+    def making():
+        yield heard
+        assert corpus.read(tmp_path) == []
+        yield heard
+
+    corpus.write_shard(tmp_path, "shard-000", making())
+    assert len(corpus.read(tmp_path)) == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["shard-000.jsonl", "shard-000.pcm"]

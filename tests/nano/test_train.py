@@ -38,6 +38,7 @@ def test_a_run_learns_is_saved_and_goes_on_where_it_was(tmp_path: Path, speak):
 
 
 def test_a_packed_checkpoint_is_trained_on(tmp_path: Path, speak):
+    from export.nano.data import Curriculum
     from export.nano.model import Dims, Whisper
     from export.nano.package import load, package, unpack
     from export.nano.train import Plan, train
@@ -52,6 +53,21 @@ def test_a_packed_checkpoint_is_trained_on(tmp_path: Path, speak):
     unpack(packed, data, run, 20)
     for (name, was), now in zip(model.state_dict().items(), load(run / "last.pt").state_dict().values(), strict=True):
         assert torch.allclose(was, now, atol=2e-3), name
-    train(data, run, Plan(begin=20, steps=22, threads=1, log_every=1), [])
+    train(data, run, Plan(begin=20, steps=22, threads=1, log_every=1), [], stages=[(0, Curriculum(max_s=4, batch_s=8))])
     assert torch.load(run / "last.pt", weights_only=True)["step"] == 22
     assert json.loads((run / "log.jsonl").read_text().splitlines()[0])["step"] == 21
+
+
+def test_two_runs_meet(tmp_path: Path, speak):
+    from export.nano.data import Curriculum
+    from export.nano.train import Plan, train_pair
+
+    data, run = tmp_path / "data", tmp_path / "run"
+    corpus.write_shard(data, "shard-000", [speak(t) for t in TEXTS])
+    train_pair(
+        data, run, Plan(steps=4, vocab=300, threads=1, save_every=2, log_every=1), [], stages=[(0, Curriculum(max_s=4, batch_s=8))]
+    )
+    for folder in (run, tmp_path / "run-2"):
+        assert torch.load(folder / "last.pt", weights_only=True)["step"] >= 4
+    assert [json.loads(row)["step"] for row in (run / "log.jsonl").read_text().splitlines()][:2] == [1, 2]
+    assert json.loads((tmp_path / "run-2" / "log.jsonl").read_text().splitlines()[0])["step"] == 3
