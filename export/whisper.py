@@ -269,7 +269,8 @@ def _quiet_root() -> Generator[None]:
 
 
 def save(graph: Graph, path: Path, precision: str) -> None:
-    """Writes the graph; `int8` quantises the constant matrices (dynamic activations), see ORT's quantisation guide."""
+    """Writes the graph; `int8` quantises the constant matrices (dynamic activations) and the embeddings, see ORT's
+    quantisation guide."""
     if precision != "int8":
         graph.save(path)
         return
@@ -279,8 +280,8 @@ def save(graph: Graph, path: Path, precision: str) -> None:
     graph.save(full)
     with _quiet_root():
         quantize_dynamic(
-            str(full), str(path), weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True,
-            extra_options={"MatMulConstBOnly": True}, nodes_to_exclude=graph.exact,
+            str(full), str(path), weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+            per_channel=True, extra_options={"MatMulConstBOnly": True}, nodes_to_exclude=graph.exact,
             use_external_data_format=full.with_name(f"{full.name}.data").exists(),
         )  # fmt: skip
     for leftover in (full, full.with_name(f"{full.name}.data")):

@@ -18,34 +18,55 @@ ALIGNMENT_HEADS = [(1, 0), (1, 1), (1, 2), (1, 3)]
 _HEAD = """\
 ---
 license: apache-2.0
-language: en
+language: {yaml}
 tags: [automatic-speech-recognition, whisper, synthetic-speech]
 ---
 
-# nano: the checkpoint in the box
+# {name}: {title}
 
 A Whisper of {parameters:.1f} million parameters in Hugging Face's format, trained from scratch by `python -m export.nano`.
 It exists so that VoiceForge can be **tried out, tested and benchmarked** on any machine, with no download. It was trained on
-synthetic voices, so **real speech wants a real Whisper**: `voiceforge models pull openai/whisper-base.en`.
+synthetic voices, so **real speech wants a real Whisper**: `voiceforge models pull {real}`.
 
 ## What it is
 - Whisper's architecture: {encoder_layers} encoder and {decoder_layers} decoder layers, width {d_model}, {heads} heads, \
-{n_mels} mels; byte-level BPE of 1,536 tokens of its own,
-  Whisper's special tokens and 1,501 timestamps after them. English only, prompt as in the official `.en` models.
+{n_mels} mels; byte-level BPE of {tokens:,} tokens of its own,
+  Whisper's special tokens and 1,501 timestamps after them. {prompt}
 - Trained on windows of 1-12 s, now and then 30 s, and meant to be served so (`voiceforge.json`).
 
 ## Data and licences
 - Texts: a sentence generator (ours, Apache-2.0), definitions and usage examples of WordNet 3.0 (Princeton's WordNet
   licence), fortunes (BSD), both from Debian packages. One sentence in fifty is held out by a hash of its words.
-- Voices: espeak-ng (GPL-3, program output), flite rms, slt, awb, kal16 (BSD-like), festival kal and cmu_us_slt_arctic_hts.
+{more_texts}- Voices: espeak-ng (GPL-3, program output), flite rms, slt, awb, kal16 (BSD-like), festival kal and
+  cmu_us_slt_arctic_hts{more_voices}.
 - Real speech: `kathleen_en/train`, 1.25 h of one US English speaker (rhasspy/dataset-voice-kathleen, CC0).
 """
+
+_ENGLISH = {
+    "title": "the checkpoint in the box",
+    "real": "openai/whisper-base.en",
+    "prompt": "English only, prompt as in the official `.en` models.",
+    "more_texts": "",
+    "more_voices": "",
+}
+_MULTILINGUAL = {
+    "title": "the checkpoint in the box, of several languages",
+    "real": "openai/whisper-base",
+    "prompt": "Transcribes {languages}; finds out which of them it hears; does not translate.",
+    "more_texts": "- German, Spanish, French, Italian: phrase books (ours, Apache-2.0), GIMP's manual (GFDL), the Debian\n"
+    "  Administrator's Handbook (GPL-2+ or CC-BY-SA 3.0), fortunes in German, Spanish and Italian (GPL, or free to copy).\n",
+    "more_voices": ", for Italian also lp and pc (GPL-2+, program output)",
+}
 
 _HISTORY = """the stages are in `train.py`.
 The encoder began with 4 layers and was made deeper after 11,600 steps (`python -m export.nano deepen`);
 the first 14,750 steps were AdamW's alone, before `train.py` took Muon; from step 17,250 on, two runs with a core each
 averaged their weights every hundred steps, and from 17,850 on three quarters of the recordings were
 put together from halves of two.
+"""
+_HISTORY_MULTILINGUAL = """the stages are `MULTILINGUAL` in `train.py`.
+It began with the layers of `nano` (`python -m export.nano multilingual`); two runs with a core each averaged their weights
+every hundred steps. Three utterances in ten are English, the rest the other languages in equal parts.
 """
 
 _LIMITS = """
@@ -65,16 +86,20 @@ noises 10 dB below the speech; `over a telephone line`: 8 kHz mu-law; `digits`: 
 def text(run: Path, checkpoint: Path, scores: Sequence[Path]) -> str:
     """The card as Markdown. `run` holds `log.jsonl`; `scores` are what `evaluate --out` wrote, one for each precision."""
     config = json.loads((checkpoint / "config.json").read_text())
+    generation = json.loads((checkpoint / "generation_config.json").read_text())
+    codes = [token[2:-2] for token in generation.get("lang_to_id", {})]
     shape = {name: config[name] for name in ("encoder_layers", "decoder_layers", "d_model")}
-    shape |= {"heads": config["encoder_attention_heads"], "n_mels": config["num_mel_bins"]}
+    shape |= {"heads": config["encoder_attention_heads"], "n_mels": config["num_mel_bins"], "tokens": config["eos_token_id"]}
+    told = _MULTILINGUAL | {"prompt": _MULTILINGUAL["prompt"].format(languages=", ".join(codes))} if codes else _ENGLISH
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     hours = sum(BATCH_S * 50 / max(1e-9, row["audio_s_per_s"]) for row in rows) / 3600
     found = [json.loads(path.read_text()) for path in scores]
+    yaml = f"[{', '.join(codes)}]" if codes else "en"
     return "".join(
         [
-            _HEAD.format(parameters=_parameters(checkpoint) / 1e6, **shape),
-            f"\n## Training\n{rows[-1]['step']:,} steps of 64-80 s of audio, bf16, {hours:.0f} hours of a CPU core or two; ",
-            _HISTORY,
+            _HEAD.format(name=checkpoint.name, yaml=yaml, parameters=_parameters(checkpoint) / 1e6, **shape, **told),
+            f"\n## Training\n{rows[-1]['step']:,} steps of 64-80 s of audio, bf16, {hours:.1f} hours of a CPU core or two; ",
+            _HISTORY_MULTILINGUAL if codes else _HISTORY,
             _error_rates(found) if found else "",
             _LIMITS,
         ]
@@ -93,6 +118,9 @@ def _error_rates(found: list[dict[str, Any]]) -> str:
         lines.append(f"| {name} | {' | '.join(cells)} | {score['n_words']} |")
     told = f"\n## Word error rates\nGreedy, one pass; normaliser: {found[0]['normaliser']}.\n\n"
     told += "\n".join(lines) + "\n" + _LEGEND
+    if shares := found[0].get("languages"):
+        right = ", ".join(f"{code} {100 * share:.1f} %" for code, share in shares.items())
+        told += f"\nLanguage found from the first two seconds (`seen` sentences that are as long): {right}.\n"
     if times := found[0].get("timestamps"):
         median, p95, share = 1000 * times["median_s"], 1000 * times["p95_s"], 100 * times["within_0.2_s"]
         told += f"\nTimestamp tokens around the right text: median error {median:.0f} ms, p95 {p95:.0f} ms, "

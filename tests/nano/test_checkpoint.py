@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from export.nano import synth
 from export.nano.evaluate import Recogniser, word_errors
-from export.repository import NANO
+from export.repository import IN_THE_BOX, NANO, export_whisper
 
 PROMISED_WER = 25.0
 SENTENCES = [
@@ -35,8 +36,14 @@ def recogniser():
     with_words.close()
 
 
-def test_it_is_small_and_has_a_card():
-    assert sum(p.stat().st_size for p in NANO.iterdir()) <= 25_000_000
+@pytest.mark.parametrize("name", IN_THE_BOX)
+def test_they_are_small(name: str, tmp_path: Path):
+    assert sum(p.stat().st_size for p in IN_THE_BOX[name].iterdir()) <= 25_000_000
+    export_whisper(str(IN_THE_BOX[name]), tmp_path, precision="int8")
+    assert sum(p.stat().st_size for p in tmp_path.rglob("*.onnx")) <= 13_000_000
+
+
+def test_it_has_a_card():
     card = (NANO / "README.md").read_text()
     for word in (
         "license: apache-2.0",
