@@ -24,6 +24,7 @@ from export.engine.confidence import FILE, Calibrator, WordFeatures
 from export.engine.scheduler import Hypothesis
 from export.nano import augment, corpus, synth, texts
 from export.nano.evaluate import Recogniser
+from export.nano.languages import LANGUAGES
 from export.repository import NANO
 
 Float = npt.NDArray[np.float64]
@@ -52,15 +53,16 @@ def judged(reference: str, words: Sequence[str]) -> list[bool]:
     return right
 
 
-def development_set(folder: Path, n: int) -> list[corpus.Item]:
+def development_set(folder: Path, n: int, language: str = "en") -> list[corpus.Item]:
     """`n` held-out sentences in seen voices and `n` in random ones, of other seeds than the test sets; made once."""
-    tested = set(texts.corpus(400, 77, held_out=True))
+    tested = set(texts.corpus(400, 77, held_out=True, language=language))
+    prefix = "" if language == "en" else f"{language}-"
     items: list[corpus.Item] = []
-    for name, seed, stage in (("dev", DEV_SEED, 2), ("dev-varied", DEV_SEED + 1, 4)):
+    for name, seed, stage in ((f"{prefix}dev", DEV_SEED, 2), (f"{prefix}dev-varied", DEV_SEED + 1, 4)):
         index = folder / f"{name}.jsonl"
         if not index.exists():
-            held_out = texts.corpus(2 * n, seed, held_out=True)
-            corpus.make_shard(folder, name, [t for t in held_out if t not in tested][:n], seed, stage)
+            held_out = texts.corpus(2 * n, seed, held_out=True, language=language)
+            corpus.make_shard(folder, name, [t for t in held_out if t not in tested][:n], seed, stage, language)
         items += corpus.read_shard(index)
     return items
 
@@ -139,15 +141,20 @@ def judged_words(found: Sequence[Hypothesis], references: Sequence[str]) -> tupl
 def main(
     work: Annotated[Path, typer.Option(help="Folder for the development set.")] = Path("runs/nano"),
     checkpoint: Annotated[Path, typer.Option(help="A checkpoint folder in Hugging Face's format.")] = NANO,
-    n: Annotated[int, typer.Option(help="Sentences.")] = 400,
+    n: Annotated[int, typer.Option(help="Sentences, of all languages together.")] = 400,
 ) -> None:
     """Fit the word confidence of a checkpoint, and write it beside the weights."""
     console = Console()
-    clips = list(conditions(development_set(work / "dev", n)))
     recogniser = Recogniser(checkpoint)
-    found = recogniser.transcribe([audio for audio, _ in clips], words=True)
+    found: list[Hypothesis] = []
+    said: list[str] = []
+    codes = [code for code in recogniser.vocabulary.languages if code in ("en", *LANGUAGES)]
+    for code in codes:
+        clips = list(conditions(development_set(work / "dev", n // len(codes), code)))
+        found += recogniser.transcribe([audio for audio, _ in clips], words=True, language=code)
+        said += [text for _, text in clips]
     recogniser.close()
-    features, right = judged_words(found, [text for _, text in clips])
+    features, right = judged_words(found, said)
     calibrator = fitted(features, right)
     before = calibration_error([Calibrator().probability(f) for f in features], right)
     after = calibration_error([calibrator.probability(f) for f in features], right)

@@ -48,7 +48,7 @@ def synthesise(
 
 @app.command()
 def multilingual(
-    trained: Annotated[Path, typer.Option(help="The run folder of a checkpoint of English.")] = WORK / "run",
+    checkpoint: Checkpoint = NANO,
     work: Work = MULTI,
     vocab: Annotated[int, typer.Option(help="Tokens to spell all languages with.")] = 3072,
     language: Languages = ["en", *LANGUAGES],  # noqa: B006 - typer's
@@ -58,7 +58,7 @@ def multilingual(
     from export.nano.data import recorded_items
     from export.nano.multilingual import begin
 
-    begin(trained, work / "data", work / "run", vocab, language, recorded_items(work / "data", recorded or []))
+    begin(checkpoint, work / "data", work / "run", vocab, language, recorded_items(work / "data", recorded or []))
 
 
 @app.command()

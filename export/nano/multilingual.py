@@ -2,15 +2,14 @@
 
 Encoder and decoder layers are taken over as they are. A token of the new tokenizer that the old one had keeps its
 embedding; another one begins as the mean of the old tokens that spell it, so that the first step already knows what a
-token sounds like. Labels of phones are taken over by name.
+token sounds like.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from export.nano import corpus
 from export.nano import tokenizer as bpe
-from export.nano.data import phone_table
+from export.nano.package import unpack
 
 log = logging.getLogger(__name__)
 SENTENCES = 30_000
@@ -52,30 +51,23 @@ def embeddings(old: Tensor, before: Tokenizer, after: Tokenizer) -> Tensor:
 
 
 def begin(
-    trained: Path, data: Path, out: Path, vocab: int, languages: Sequence[str], recorded: Sequence[corpus.Item] = ()
+    checkpoint: Path, data: Path, out: Path, vocab: int, languages: Sequence[str], recorded: Sequence[corpus.Item] = ()
 ) -> None:
-    """Writes `out/last.pt` at step 0, its tokenizer and its phones; `trained` is a run's folder, `data` shards of all
-    `languages`.
+    """Makes of a packed `checkpoint` of English a run of all `languages` at step 0, on the shards in `data`.
 
     Raises `ValueError` where a language has no sentences.
     """
-    torch.manual_seed(1)
     items = corpus.read(data)
     missing = sorted(set(languages) - {i.language for i in items})
     if missing:
         raise ValueError(f"{data} has no speech in {', '.join(missing)}; `synthesise --language {missing[0]}` makes it")
+    unpack(checkpoint, data, out, step=0)
+    before = Tokenizer.from_file(str(out / "tokenizer" / "tokenizer.json"))
     tokens = bpe.train([*balanced(items, languages), *(i.text for i in recorded)], vocab, languages)
     bpe.save(tokens, out / "tokenizer")
-    old_phones: list[str] = json.loads((trained / "vocabulary.json").read_text())["phones"]
-    phones = old_phones + [p for p in phone_table(items) if p not in old_phones]
-    (out / "vocabulary.json").write_text(json.dumps({"phones": phones}))
-    saved: Mapping[str, Tensor] = torch.load(trained / "last.pt", map_location="cpu", weights_only=True)["model"]
-    state = dict(saved)
+    saved = torch.load(out / "last.pt", map_location="cpu", weights_only=True)
     name = "decoder.embed_tokens.weight"
-    before = Tokenizer.from_file(str(trained / "tokenizer" / "tokenizer.json"))
-    state[name] = embeddings(saved[name].float(), before, tokens)
-    for name in ("phone_head.weight", "phone_head.bias"):
-        added = torch.zeros(len(phones) - len(old_phones), *saved[name].shape[1:])
-        state[name] = torch.cat([saved[name].float(), torch.nn.init.normal_(added, std=0.02)])
-    torch.save({"model": state, "step": 0}, out / "last.pt")
-    log.info("%d tokens, %d phones, languages %s", tokens.get_vocab_size(), len(phones), ", ".join(languages))
+    torch.manual_seed(1)
+    saved["model"][name] = embeddings(saved["model"][name], before, tokens)
+    torch.save(saved, out / "last.pt")
+    log.info("%d tokens, languages %s", tokens.get_vocab_size(), ", ".join(languages))

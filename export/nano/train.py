@@ -12,6 +12,8 @@ import logging
 import multiprocessing
 import os
 import shutil
+import signal
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -332,9 +334,16 @@ def train_pair(
         spawn.Process(target=train, args=(data, mine, replace(plan, threads=1, seed=seed), recorded, device, theirs, stages))
         for mine, theirs, seed in ((out, other, plan.seed), (other, out, plan.seed + 1))
     ]
-    for run in runs:
-        run.start()
-    for run in runs:
-        run.join()
+    told = signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM; what was saved is there"))
+    try:
+        for run in runs:
+            run.start()
+        for run in runs:
+            run.join()
+    finally:  # nobody would know of a run that goes on alone, and the next call would write where it writes
+        for run in (r for r in runs if r.is_alive()):
+            run.terminate()
+            run.join()
+        signal.signal(signal.SIGTERM, told)
     if any(run.exitcode for run in runs):
         raise RuntimeError(f"a run ended with {[run.exitcode for run in runs]}; what {out} and {other} have saved is there")

@@ -22,8 +22,9 @@ class VadSettings:
     late: int = FRAME
     """The last frame above `leave` ends 42 ms after speech does, in the median (5-95 %: -2 to 77; 180 synthesised ends,
     Silero v6): so long has the silence lasted by then."""
-    pre_roll: int = 4_800
-    """Audio before the first speech frame that belongs to the segment: soft onsets score low."""
+    pre_roll: int = 6_400
+    """Audio before the first speech frame that belongs to the segment: soft onsets score low. 400 ms: with 300 half a point
+    more of real speech is wrong, 500 are no better (docs/decisions.md)."""
     tail: int = 2_560
     """Audio after the last speech frame that belongs to the segment: soft endings score low too."""
 

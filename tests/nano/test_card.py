@@ -26,7 +26,14 @@ def test_a_card_says_what_it_was_given(name: str, tmp_path: Path):
     scores.write_text(json.dumps(SCORES))
     text = card.text(tmp_path, IN_THE_BOX[name], [scores])
     assert text.startswith("---\nlicense: apache-2.0\n")
-    for said in (f"# {name}: ", "4,250 steps", "| seen | 9.87 % | 1234 |", "de 97.5 %", "median error 11 ms", "99.8 % within"):
+    for said in (
+        f"# {name}: ",
+        "4,250 steps",
+        "| seen | 9.87 % | 1234 |",
+        "de 97.5 %",
+        "median error 11 ms",
+        "99.8 % within",
+    ):
         assert said in text
     codes = json.loads((IN_THE_BOX[name] / "generation_config.json").read_text()).get("lang_to_id")
     assert ("English only" in text) is not bool(codes)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from export.nano import corpus
 from export.nano import tokenizer as bpe
+from tests.conftest import ROOT
 
 torch = pytest.importorskip("torch", reason="training needs torch; make test installs it")
 
@@ -65,9 +71,47 @@ def test_two_runs_meet(tmp_path: Path, speak):
     data, run = tmp_path / "data", tmp_path / "run"
     corpus.write_shard(data, "shard-000", [speak(t) for t in TEXTS])
     train_pair(
-        data, run, Plan(steps=4, vocab=300, threads=1, save_every=2, log_every=1), [], stages=[(0, Curriculum(max_s=4, batch_s=8))]
+        data,
+        run,
+        Plan(steps=4, vocab=300, threads=1, save_every=2, log_every=1),
+        [],
+        stages=[(0, Curriculum(max_s=4, batch_s=8))],
     )
     for folder in (run, tmp_path / "run-2"):
         assert torch.load(folder / "last.pt", weights_only=True)["step"] >= 4
     assert [json.loads(row)["step"] for row in (run / "log.jsonl").read_text().splitlines()][:2] == [1, 2]
     assert json.loads((tmp_path / "run-2" / "log.jsonl").read_text().splitlines()[0])["step"] == 3
+
+
+PAIR = """
+import sys
+from pathlib import Path
+from export.nano.data import Curriculum
+from export.nano.train import Plan, train_pair
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    plan = Plan(steps=100_000, vocab=300, threads=1, save_every=2, log_every=1)
+    train_pair(folder / "data", folder / "run", plan, [], stages=[(0, Curriculum(max_s=4, batch_s=8))])
+"""
+
+
+def test_both_runs_end_with_the_command(tmp_path: Path, speak):
+    corpus.write_shard(tmp_path / "data", "shard-000", [speak(t) for t in TEXTS])
+    (tmp_path / "pair.py").write_text(PAIR)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = subprocess.Popen([sys.executable, str(tmp_path / "pair.py"), str(tmp_path)], env=environment)
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "run-2" / "log.jsonl").exists():
+            assert command.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        below = psutil.Process(command.pid).children(recursive=True)
+        assert len(below) >= 2
+        command.terminate()
+        assert command.wait(30) != 0
+        _, alive = psutil.wait_procs(below, 30)
+        assert alive == []
+    finally:
+        command.kill()

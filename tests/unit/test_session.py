@@ -73,7 +73,7 @@ def test_times_of_words_count_from_the_start_of_the_stream():
 
 
 def test_a_final_carries_the_tokens_of_the_words_that_it_tells():
-    settings = SessionSettings(interim_results=False, speculate=False)
+    settings = SessionSettings(interim_results=False, speculate=False, vad=VadSettings(pre_roll=4_800))
     # The second word lies in a pause, the last one in the tail, where nobody spoke.
     texts = {" So": (4_800, 9_000), " um": (18_000, 18_200), " hello": (22_000, 28_000), " you.": (33_500, 33_900)}
     words = tuple(Word(text, start, end, 0.9) for text, (start, end) in texts.items())
