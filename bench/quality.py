@@ -21,12 +21,13 @@ import soundfile
 import soxr
 
 from bench import pictures
+from bench.languages import languages
 from bench.local import RATE, LocalEngine, Pcm, Playing, Told
 from export.confidence import calibration_error, judged, judged_words
 from export.engine.confidence import Calibrator
 from export.nano import corpus
 from export.nano.evaluate import NORMALISER, word_errors
-from export.repository import NANO, export_silero, export_whisper
+from export.repository import IN_THE_BOX, NANO, export_silero, export_whisper
 from frontend.speech.events import Final, Partial
 from frontend.speech.settings import SessionSettings
 from frontend.speech.stabilizer import StabilizerSettings
@@ -34,6 +35,9 @@ from frontend.speech.stabilizer import StabilizerSettings
 OUT = Path(__file__).parent.parent / "docs" / "quality"
 LEAD, TRAIL = np.zeros(RATE // 2, np.int16), np.zeros(RATE, np.int16)
 """Silence around each clip: speech begins and ends by the VAD, not by the file."""
+LEADS = tuple(np.zeros(round(s * RATE), np.int16) for s in (0.3, 0.37, 0.44, 0.51, 0.58))
+"""Each clip is heard with all of these before it: where the windows begin alone moves the error rate of a hundred clips by
+a point or two."""
 
 POLICIES = {
     "no partials": SessionSettings(interim_results=False),
@@ -83,16 +87,21 @@ def percentile(values: Sequence[float], q: float) -> float:
     return round(float(np.percentile(values, q)), 2) if values else float("nan")
 
 
+def behind_silences(items: Sequence[corpus.Item]) -> tuple[list[Pcm], list[str]]:
+    """Each clip behind each of `LEADS`, and what is said in it."""
+    return [np.concatenate([lead, i.audio()]) for lead in LEADS for i in items], [i.text for _ in LEADS for i in items]
+
+
 def streaming(engine: LocalEngine, items: Sequence[corpus.Item]) -> dict[str, Any]:
-    """Every policy on one set, and the offline pass."""
-    references = [i.text for i in items]
-    offline = word_errors(references, [engine.decode(i.audio()).text for i in items]).wer
+    """Every policy on one set, and the offline pass over the same audio."""
+    heard, references = behind_silences(items)
+    offline = word_errors(references, [engine.decode(audio).text for audio in heard]).wer
     rows: dict[str, Any] = {"offline": {"wer": round(offline, 2)}}
-    audio_s = sum(i.n_samples for i in items) / RATE
+    audio_s = sum(map(len, heard)) / RATE
     for name, settings in POLICIES.items():
         found, before = Streamed(), (engine.n_decodes, engine.encoded_s, engine.busy_s)
-        for item in items:
-            found.add(Playing(engine, settings).play(np.concatenate([LEAD, item.audio(), TRAIL])))
+        for audio in heard:
+            found.add(Playing(engine, settings).play(np.concatenate([audio, TRAIL])))
         wer = word_errors(references, found.texts).wer
         rows[name] = {
             "wer": round(wer, 2),
@@ -100,15 +109,26 @@ def streaming(engine: LocalEngine, items: Sequence[corpus.Item]) -> dict[str, An
             "churn": round(found.changed / max(1, found.words), 3),
             "settled_words_changed": found.broken,
             "settled_after_s": {"p50": percentile(found.settled_after, 50), "p95": percentile(found.settled_after, 95)},
-            "decodes_per_utterance": round((engine.n_decodes - before[0]) / len(items), 2),
+            "decodes_per_utterance": round((engine.n_decodes - before[0]) / len(heard), 2),
             "encoded_s_per_s": round((engine.encoded_s - before[1]) / audio_s, 2),
             "engine_s_per_s": round((engine.busy_s - before[2]) / audio_s, 4),
         }
     return rows
 
 
+def whole_sentences(items: Sequence[corpus.Item], gap: int, longest: int) -> list[list[corpus.Item]]:
+    """As many in a row as a window of so many samples holds, with a gap behind each."""
+    windows: list[list[corpus.Item]] = [[]]
+    for item in items:
+        if windows[-1] and sum(i.n_samples + gap for i in [*windows[-1], item]) > longest:
+            windows.append([])
+        windows[-1].append(item)
+    return windows
+
+
 def long_speech(engine: LocalEngine, items: Sequence[corpus.Item], hours: float) -> dict[str, Any]:
-    """Sentences of one recording after another, a breath between them, no endpoint ever: WER against them one by one."""
+    """Sentences of one recording after another, a breath between them, no endpoint ever: WER against them one by one, and
+    against windows that somebody who knows the sentences has cut."""
     chosen: list[corpus.Item] = []
     while sum(i.n_samples for i in chosen) < hours * 3600 * RATE:
         chosen += items
@@ -117,6 +137,11 @@ def long_speech(engine: LocalEngine, items: Sequence[corpus.Item], hours: float)
     rows: dict[str, Any] = {"one by one": {"wer": round(singly, 2)}}
     for gap_s in (0.1, 0.3):
         gap = np.zeros(round(gap_s * RATE), np.int16)
+        windows = whole_sentences(items, len(gap), SessionSettings().max_segment)
+        joined = [engine.decode(np.concatenate([part for i in w for part in (i.audio(), gap)])).text for w in windows]
+        rows[f"{gap_s} s between, cut by hand between sentences"] = {
+            "wer": round(word_errors([" ".join(i.text for i in w) for w in windows], joined).wer, 2)
+        }
         audio = np.concatenate([LEAD, *(part for i in chosen for part in (i.audio(), gap)), TRAIL])
         settings = replace(SessionSettings(), vad=replace(SessionSettings().vad, endpoint=4 * RATE))
         told = Playing(engine, settings).play(audio)
@@ -151,7 +176,8 @@ def confidence(engine: LocalEngine, sets: dict[str, Sequence[corpus.Item]]) -> d
     """Expected calibration error per set, as decoded and calibrated, and the points of the diagram."""
     rows: dict[str, Any] = {}
     for name, items in sets.items():
-        features, right = judged_words([engine.decode(i.audio()) for i in items], [i.text for i in items])
+        heard, references = behind_silences(items)
+        features, right = judged_words([engine.decode(audio) for audio in heard], references)
         calibrated = [engine.calibrator.probability(f) for f in features]
         rows[name] = {
             "words": len(right),
@@ -196,6 +222,22 @@ def nothing_said(engine: LocalEngine, shared: Path) -> dict[str, Any]:
     return rows
 
 
+def multilingual(checkpoint: Path, work: Path, repository: Path, limit: int) -> dict[str, Any]:
+    """`languages` of each language's test sets."""
+    export_whisper(str(checkpoint), repository, precision="fp32", name="multi")
+    engine = LocalEngine(repository, "multi")
+    sets: dict[str, Sequence[corpus.Item]] = {}
+    try:
+        for code in engine.vocabulary.languages:
+            corpus.synthesise_test(work / "test", language=code)
+            for name in ("seen", "unseen"):
+                label = name if code == "en" else f"{code}-{name}"
+                sets[f"{code}-{name}"] = corpus.read_shard(work / "test" / f"{label}.jsonl")[:limit]
+        return languages(engine, sets)
+    finally:
+        engine.close()
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     lines = ["| " + " | ".join(map(str, row)) + " |" for row in [headings, ["---"] * len(headings), *rows]]
     return "\n".join(lines) + "\n"
@@ -205,9 +247,9 @@ def report(found: dict[str, Any]) -> str:
     """docs/quality/README.md."""
     parts = ["# Quality, measured\n", f"`python -m bench.quality`; {found['conditions']}.\n"]
     parts.append(
-        "Sessions are played in virtual time, each decode taking 30 ms. Gap: WER of streamed finals minus WER of one "
-        "offline pass. Churn: words of partials that later changed, per final word. Settled after: from a word's end to the "
-        "partial or final in which it is settled for good.\n"
+        "Sessions are played in virtual time, each decode taking 30 ms; each clip is heard behind five different silences. "
+        "Gap: WER of streamed finals minus WER of one offline pass over the same audio. Churn: words of partials that later "
+        "changed, per final word. Settled after: from a word's end to the partial or final in which it is settled.\n"
     )
     for name, rows in found["streaming"].items():
         parts.append(f"## Streaming policies: {name}\n")
@@ -236,6 +278,18 @@ def report(found: dict[str, Any]) -> str:
     rows = [[k, v["words"], v["right"], v["ece_as_decoded"], v["ece"]] for k, v in found["confidence"].items()]
     parts.append(table(["set", "words", "share right", "as decoded", "calibrated"], rows))
     parts.append("![reliability](reliability.png)\n")
+    if rows := found.get("languages"):
+        parts.append("## Languages\n")
+        parts.append(
+            "`nano-multi`; sentences it was not trained on, in voices trained on (`seen`) and others. Found in 2 s: the "
+            "language, from the first two seconds. `multi`: sessions that are not told it.\n"
+        )
+        body = [[k, *(v[c] for c in ("wer", "wer_streamed", "wer_multi", "found_in_2_s", "found_in_finals", "utterances"))]
+                for k, v in rows.items()]  # fmt: skip
+        parts.append(table(
+            ["set", "WER %, language told", "streamed", "streamed, `multi`", "found in 2 s", "right in finals",
+             "utterances"], body,
+        ))  # fmt: skip
     parts.append("## What holds no speech\n")
     rows = [[k, v["seconds"], v["words"], "; ".join(v["texts"])] for k, v in found["nothing_said"].items()]
     parts.append(table(["audio", "seconds", "words told", ""], rows))
@@ -248,6 +302,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/nano"), help="folder of the test sets; made when absent")
     parser.add_argument("--shared", type=Path, default=Path("../shared/speech"), help="recordings: noises, kathleen_en")
     parser.add_argument("--checkpoint", type=Path, default=NANO)
+    parser.add_argument(
+        "--multilingual", type=Path, default=IN_THE_BOX["nano-multi"], help="checkpoint of several languages"
+    )
     parser.add_argument("--limit", type=int, default=400, help="utterances of each set")
     parser.add_argument("--hours", type=float, default=1.0, help="of speech without endpoints")
     parser.add_argument("--out", type=Path, default=OUT)
@@ -282,6 +339,7 @@ def main() -> None:
         pictures.reliability(found["confidence"], args.out / "reliability.png")
     finally:
         engine.close()
+    found["languages"] = multilingual(args.multilingual, args.work, repository, args.limit)
     (args.out / "quality.json").write_text(json.dumps(found, indent=1) + "\n")
     (args.out / "README.md").write_text(report(found))
     print(report(found))

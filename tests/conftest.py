@@ -22,7 +22,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from export.nano import synth
-from export.repository import NANO, export_silero, export_whisper
+from export.repository import IN_THE_BOX, NANO, export_silero, export_whisper
 from frontend.embedded.layout import free_ports
 
 ROOT = Path(__file__).parent.parent
@@ -146,6 +146,18 @@ class Server:
 def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that leave it as it was."""
     running = Server(repository, tmp_path_factory.mktemp("server") / "log.txt", max_connections="60")
+    yield running
+    assert running.stop() == 0, running.log.read_text()
+
+
+@pytest.fixture(scope="session")
+def multilingual_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One that serves nano-multi."""
+    folder = tmp_path_factory.mktemp("models-multilingual")
+    export_silero(folder)
+    export_whisper(str(IN_THE_BOX["nano-multi"]), folder, name="nano-multi", precision="int8")
+    log = tmp_path_factory.mktemp("server-multilingual") / "log.txt"
+    running = Server(folder, log, models=("nano-multi",))
     yield running
     assert running.stop() == 0, running.log.read_text()
 

@@ -85,7 +85,8 @@ class Recogniser:
         """Seconds: the likeliest timestamp token before the text, or, given that one, after it."""
         v = self.vocabulary
         first = v.no_timestamps + 1
-        tokens = [v.sot] if start is None else [v.sot, first + round(start / TIMESTAMP_S), *text]
+        before = v.prompt()[:-1]  # of English, and timestamps are wanted
+        tokens = before if start is None else [*before, first + round(start / TIMESTAMP_S), *text]
         _, (logits, *_) = self._batch.first_pass(hidden[None], np.array([tokens], np.int64))
         return TIMESTAMP_S * int(logits[0, -1, first : first + TIMESTAMPS].argmax())
 

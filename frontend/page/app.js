@@ -13,8 +13,14 @@ class Stream {
     this.sent = 0;
     this.sampleRate = sampleRate;
     this.done = new Promise((resolve) => { this.socket.onclose = (event) => { on.gone?.(event, this.opened); resolve(); }; });
-    this.ready = new Promise((resolve, reject) => { this.socket.onopen = () => { this.opened = true; resolve(); }; this.socket.onerror = () => reject(new Error("refused")); });
+    this.ready = new Promise((resolve, reject) => { this.socket.onopen = () => { this.opened = true; this.configure(); resolve(); }; this.socket.onerror = () => reject(new Error("refused")); });
     this.socket.onmessage = ({ data }) => { const message = JSON.parse(data); on[message.type]?.(message); };
+  }
+
+  /** A language that the model does not know is refused with a message; in the query it would be a handshake without a reason. */
+  configure() {
+    const language = $("language").value.trim();
+    if (language && language !== "en") this.socket.send(JSON.stringify({ type: "configure", config: { language } }));
   }
 
   /** Sends Int16 samples; waits while the socket's buffer is full, so a long file does not fill the memory. */
@@ -74,6 +80,7 @@ function showNumbers(message) {
   const { queue_ms, encode_ms, decode_ms } = message.metadata;
   $("decode").textContent = `${Math.round(queue_ms + encode_ms + decode_ms)} ms`;
   $("confidence").textContent = `${Math.round(message.confidence * 100)} %`;
+  if (message.language) $("heard").textContent = message.language;
 }
 
 function showError(text) {

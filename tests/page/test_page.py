@@ -74,6 +74,27 @@ async def test_a_chosen_file_is_transcribed(server: Server, page: Page, micropho
     await expect(page.locator("#status")).to_have_text("Not connected", timeout=WAIT_MS)
 
 
+async def test_a_language_that_the_model_does_not_know_is_said(server: Server, page: Page, microphone: Path):
+    await page.goto(server.http)
+    await page.click("summary")
+    await page.fill("#language", "fr")
+    await page.set_input_files("#file", microphone)
+    await expect(page.locator("#error")).to_contain_text("English-only", timeout=WAIT_MS)
+
+
+async def test_the_language_is_found_and_told(multilingual_server: Server, page: Page, speak, tmp_path: Path):
+    path = tmp_path / "spoken.wav"
+    parts = [silence(0.5), speak("Mi hermana vive en Madrid.", "es").audio, silence(1.2)]
+    soundfile.write(path, np.concatenate(parts), 16000)
+    await page.goto(multilingual_server.http)
+    await page.click("summary")
+    await page.fill("#language", "auto")
+    await page.set_input_files("#file", path)
+    await expect(page.locator(".final")).to_have_count(1, timeout=WAIT_MS)
+    await expect(page.locator("#heard")).to_have_text("es")
+    await expect(page.locator("#model")).to_have_text("nano-multi")
+
+
 async def test_a_file_that_is_no_audio_is_said(server: Server, page: Page, tmp_path: Path):
     path = tmp_path / "letter.txt"
     path.write_text("Dear Sir or Madam")
