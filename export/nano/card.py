@@ -52,7 +52,7 @@ _ENGLISH = {
 _MULTILINGUAL = {
     "title": "the checkpoint in the box, of several languages",
     "real": "openai/whisper-base",
-    "prompt": "Transcribes {languages}; finds out which of them it hears; does not translate.",
+    "prompt": "Transcribes {languages} and\n  finds out which of them it hears; does not translate.",
     "more_texts": "- German, Spanish, French, Italian: phrase books (ours, Apache-2.0), GIMP's manual (GFDL), the Debian\n"
     "  Administrator's Handbook (GPL-2+ or CC-BY-SA 3.0), fortunes in German, Spanish and Italian (GPL, or free to copy).\n",
     "more_voices": ", for Italian also lp and pc (GPL-2+, program output)",
@@ -116,7 +116,8 @@ def _error_rates(found: list[dict[str, Any]]) -> str:
     for name, score in tables[0].items():
         cells = [f"{t[name]['wer']} %" if name in t else "" for t in tables]
         lines.append(f"| {name} | {' | '.join(cells)} | {score['n_words']} |")
-    told = f"\n## Word error rates\nGreedy, one pass; normaliser: {found[0]['normaliser']}.\n\n"
+    others = " (other languages: its BasicTextNormalizer)" if "languages" in found[0] else ""
+    told = f"\n## Word error rates\nGreedy, one pass; normaliser: {found[0]['normaliser']}{others}.\n\n"
     told += "\n".join(lines) + "\n" + _LEGEND
     if shares := found[0].get("languages"):
         right = ", ".join(f"{code} {100 * share:.1f} %" for code, share in shares.items())
