@@ -35,6 +35,12 @@ PATH = "/v1/audio/transcriptions"
 STREAM = {"model": "whisper-1", "stream": "true"}
 
 
+@pytest.fixture(autouse=True)
+def own_folder_of_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Servers of other tests make files meanwhile, which `idle` would take for ours."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
 @asynccontextmanager
 async def serving(engine: FakeEngine, **settings: Any) -> AsyncIterator[Running]:
     services = Services(engine, Metrics(), Settings(port=0, model=["nano"], **settings), "nano")
