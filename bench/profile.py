@@ -51,14 +51,15 @@ def library(file: str) -> str:
 
 
 def shares(report: str, names: Mapping[int, str]) -> Shares:
-    """From what `perf report --sort pid,dso --field-separator ;` says: `12.3;  417:python;libpython3.11.so`."""
+    """From what `perf report --sort pid,dso --field-separator ;` says: `12.3;  417:python;libpython3.11.so`. `names` are of
+    threads: that is what perf calls a pid here."""
     found: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for line in report.splitlines():
         if not line.strip() or line.startswith("#"):
             continue
         share, process, file = (part.strip() for part in line.split(";")[:3])
-        pid = int(process.split(":")[0])
-        found[names.get(pid, "other")][library(file)] += float(share.rstrip("%"))
+        thread = int(process.split(":")[0])
+        found[names.get(thread, "other")][library(file)] += float(share.rstrip("%"))
     return found
 
 
@@ -72,6 +73,10 @@ def named(front: int) -> dict[int, str]:
     return names
 
 
+def threads(names: Mapping[int, str]) -> dict[int, str]:
+    return {t.id: name for pid, name in names.items() for t in psutil.Process(pid).threads()}
+
+
 async def sampled(url: str, speech: list[Clip], streams: int, seconds: float, names: Mapping[int, str]) -> Shares:
     """Samples the processes for so many seconds of a load of `streams`."""
     load = asyncio.create_task(run(url, speech, streams, round((seconds + WARM_UP_S) / GAP_S), GAP_S))
@@ -79,10 +84,12 @@ async def sampled(url: str, speech: list[Clip], streams: int, seconds: float, na
     with tempfile.TemporaryDirectory() as folder:
         data = str(Path(folder) / "perf.data")
         record = ["-F", str(SAMPLES_A_SECOND), "-o", data, "-p", ",".join(map(str, names)), "--", "sleep", str(seconds)]
+        running = threads(names)
         await _perf("record", *record)
+        running |= threads(names)
         load.cancel()
         await asyncio.gather(load, return_exceptions=True)
-        return shares(await _perf("report", "-i", data, "--stdio", "--sort", "pid,dso", "--field-separator", ";"), names)
+        return shares(await _perf("report", "-i", data, "--stdio", "--sort", "pid,dso", "--field-separator", ";"), running)
 
 
 async def _perf(*arguments: str) -> str:
