@@ -220,7 +220,13 @@ class SessionCore:
     def _decode(self, segment: Segment, kind: _Kind, end: int) -> list[Effect]:
         command = Decode.PARTIAL if kind is _Kind.PARTIAL else Decode.FINAL
         request = RunAsr(
-            command, self._number(segment), segment.start, end, segment.settled.tokens, segment.context, segment.language
+            command,
+            self._number(segment),
+            segment.start,
+            end,
+            segment.settled.tokens,
+            segment.context,
+            segment.language or self._segments.language,  # it may have been found since the segment began
         )
         self._asr = _Running(request, kind, segment, self.received)
         return [request]
