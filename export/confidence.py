@@ -58,11 +58,11 @@ def development_set(folder: Path, n: int, language: str = "en") -> list[corpus.I
     tested = set(texts.corpus(400, 77, held_out=True, language=language))
     prefix = "" if language == "en" else f"{language}-"
     items: list[corpus.Item] = []
-    for name, seed, stage in ((f"{prefix}dev", DEV_SEED, 2), (f"{prefix}dev-varied", DEV_SEED + 1, 4)):
+    for name, seed, cast in ((f"{prefix}dev", DEV_SEED, synth.seen_voice), (f"{prefix}dev-varied", DEV_SEED + 1, synth.varied_voice)):
         index = folder / f"{name}.jsonl"
         if not index.exists():
             held_out = texts.corpus(2 * n, seed, held_out=True, language=language)
-            corpus.make_shard(folder, name, [t for t in held_out if t not in tested][:n], seed, stage, language)
+            corpus.make_shard(folder, name, [t for t in held_out if t not in tested][:n], seed, cast, language)
         items += corpus.read_shard(index)
     return items
 

@@ -6,6 +6,8 @@ the maximum, scaled by (x + 4) / 4). The filters follow librosa's `htk=False, no
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -26,6 +28,7 @@ def _mel_to_hz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.where(mel >= 15.0, 1000.0 * np.exp((np.log(6.4) / 27.0) * (mel - 15.0)), mel * (200.0 / 3))
 
 
+@cache
 def mel_filters(n_mels: int) -> Float:
     """Slaney mel filterbank, float32 (n_mels, 201)."""
     fft_hz = np.linspace(0.0, SAMPLE_RATE / 2, N_FFT // 2 + 1)

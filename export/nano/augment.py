@@ -1,4 +1,4 @@
-"""Augmentation: speed, pitch (with it), gain, noise, room, telephone line, and formants and masks on the log-mel.
+"""Augmentation: speed, pitch (with it), gain, noise, room, telephone line; formants, microphone, pace and masks on the log-mel.
 
 Everything is numpy/scipy, on float32 mono at 16 kHz in -1..1 or on log-mel, and driven by one `numpy.random.Generator`.
 """
@@ -35,8 +35,27 @@ def bursts(r: np.random.Generator, n: int) -> Float:
     return out
 
 
+def calls(r: np.random.Generator, n: int) -> Float:
+    """Animals, horns, squeaking hinges: harmonic sounds of 0.1-1.2 s that glide and tremble."""
+    out = np.zeros(n, np.float32)
+    for _ in range(int(r.integers(1, 2 + n // 12000))):
+        length = int(r.uniform(0.1, 1.2) * RATE)
+        at = int(r.integers(0, max(1, n - length)))
+        t = np.arange(length, dtype=np.float32) / RATE
+        glide = np.interp(t, np.linspace(0, t[-1], 4), r.uniform(0.75, 1.35, 4))
+        tremble = 1 + r.uniform(0, 0.08) * np.sin(2 * np.pi * r.uniform(4, 14) * t)
+        pitch = r.uniform(120, 900)
+        phase = 2 * np.pi * np.cumsum(pitch * glide * tremble) / RATE
+        voices = range(1, max(2, int(5000 / pitch / 1.4)))
+        steep = r.uniform(0.3, 1.6)
+        piece = np.sum([np.sin(k * phase) / k**steep for k in voices], axis=0) * np.hanning(length) ** r.uniform(0.3, 1)
+        piece = np.asarray(piece, np.float32)[: n - at] * r.uniform(0.3, 1.5)
+        out[at : at + len(piece)] += piece / (np.abs(piece).max() + 1e-6)
+    return out
+
+
 def coloured_noise(r: np.random.Generator, n: int) -> Float:
-    """White to brown noise, sometimes with a slowly moving level; unit RMS."""
+    """White to brown noise, sometimes with a slowly moving level, knocks, calls, a hum; unit RMS."""
     white = r.standard_normal(n).astype(np.float32)
     pole = r.choice([0.0, 0.5, 0.9, 0.97])
     noise: Float = np.asarray(lfilter([1.0], [1.0, -pole], white), np.float32)
@@ -45,6 +64,8 @@ def coloured_noise(r: np.random.Generator, n: int) -> Float:
         noise *= np.interp(np.linspace(0, 1, n), np.linspace(0, 1, len(knots)), knots).astype(np.float32)
     if r.random() < 0.3:
         noise += 3 * bursts(r, n)
+    if r.random() < 0.15:
+        noise += r.uniform(1, 5) * calls(r, n)
     if r.random() < 0.2:
         noise += 0.7 * np.sin(2 * np.pi * r.uniform(50, 400) * np.arange(n, dtype=np.float32) / RATE).astype(np.float32)
     return noise / (np.sqrt(np.mean(noise**2)) + 1e-9)
@@ -70,14 +91,17 @@ def telephone(audio: Float) -> Float:
     return soxr.resample(low, 8000, RATE, quality="LQ").astype(np.float32)[: len(audio)]
 
 
-def distort(r: np.random.Generator, audio: Float, strength: float, quietest_db: float = 8) -> Float:
-    """Room, noise (`quietest_db` below the speech and more), telephone line and gain, with chances that grow with
-    `strength` (0..1)."""
+def distort(
+    r: np.random.Generator, audio: Float, strength: float, quietest_db: float = 8, loudest_db: float = 35, crowd: Float | None = None
+) -> Float:
+    """Room, noise, telephone line and gain, with chances that grow with `strength` (0..1). Noise is `quietest_db` to
+    `loudest_db` below the speech; it is `crowd`, float32 (n,), where that is given."""
     if r.random() < 0.25 * strength:
         audio = room(r, audio)
     level = np.sqrt(np.mean(audio**2)) + 1e-6
     if r.random() < 0.6 * strength:
-        audio = audio + coloured_noise(r, len(audio)) * level * 10 ** (-r.uniform(quietest_db, 35) / 20)
+        noise = coloured_noise(r, len(audio)) if crowd is None else crowd / (np.sqrt(np.mean(crowd**2)) + 1e-9)
+        audio = audio + noise * level * 10 ** (-r.uniform(quietest_db, loudest_db) / 20)
     if r.random() < 0.12 * strength:
         audio = telephone(np.clip(audio / (np.abs(audio).max() + 1e-6) * 0.7, -1, 1))
     peak = np.abs(audio).max() + 1e-6
@@ -91,6 +115,29 @@ def warp_formants(mel: Float, factor: float) -> Float:
     low = np.minimum(position.astype(np.int64), len(mel) - 2)
     share = (position - low)[:, None].astype(np.float32)
     return mel[low] * (1 - share) + mel[low + 1] * share
+
+
+def microphone(r: np.random.Generator, mel: Float, spread_db: float = 4) -> Float:
+    """Another frequency response: a smooth curve over the mels, `spread_db` its deviation; log-mel (n_mels, frames)."""
+    knots = r.normal(0, spread_db / 40, 7)  # 10 dB are a quarter of Whisper's log-mel
+    heard = mel + np.interp(np.linspace(0, 6, len(mel)), np.arange(7), knots)[:, None]
+    return np.maximum(heard, heard.max() - 2.0).astype(np.float32)
+
+
+def pace(r: np.random.Generator, seconds: float, spread: float = 0.18) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Speech now faster, now slower, as long as before: knots in seconds, before and after."""
+    knots = np.linspace(0, seconds, 2 + int(seconds / 0.35))
+    lengths = np.exp(r.normal(0, spread, len(knots) - 1))
+    return knots, np.concatenate([[0.0], np.cumsum(lengths) / lengths.sum() * seconds])
+
+
+def repaced(mel: Float, before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> Float:
+    """Log-mel (n_mels, frames) as `pace` would have it; what comes behind the last knot stays."""
+    n = min(mel.shape[1], int(after[-1] * 100))
+    position = np.interp(np.arange(n) / 100, after, before) * 100
+    low = np.minimum(position.astype(np.int64), mel.shape[1] - 2)
+    share = (position - low).astype(np.float32)
+    return np.concatenate([mel[:, low] * (1 - share) + mel[:, low + 1] * share, mel[:, n:]], axis=1)
 
 
 def spec_augment(r: np.random.Generator, mel: Float, strength: float) -> Float:

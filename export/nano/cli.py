@@ -70,11 +70,13 @@ def train(
     recorded: Recorded = None,
     device: str = "auto",
     pair: Annotated[bool, typer.Option(help="Two runs, a thread each, that average their weights.")] = False,
+    peak: Annotated[float, typer.Option(help="The learning rate before it decays.")] = 1.4e-3,
+    decay: Annotated[float, typer.Option(help="Share of the steps in which it does.")] = 0.35,
 ) -> None:
     """Train, or go on with a run: `runs/nano/run/last.pt` is resumed."""
     from export.nano import train as training
 
-    plan = training.Plan(steps=steps, seed=seed, threads=threads)
+    plan = training.Plan(steps=steps, seed=seed, threads=threads, peak=peak, decay=decay)
     learn = training.train_pair if pair else training.train
     learn(work / "data", work / "run", plan, recorded or [], device)
 

@@ -11,7 +11,7 @@ import csv
 import json
 import logging
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +23,8 @@ from export.nano import synth, texts
 
 log = logging.getLogger(__name__)
 SHARD_SIZE = 2000
-VARIED_EACH = 4
-"""Every fourth shard is spoken by voices that no engine has itself."""
+Cast = Callable[[random.Random, str], synth.Voice]
+"""Whose voices a shard is spoken in: the next one, given the language; see `synth.seen_voice` and its neighbours."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,11 @@ def read(folder: Path) -> list[Item]:
     return [item for index in sorted(folder.glob("*.jsonl")) for item in read_shard(index)]
 
 
-def _spoken(sentences: list[str], seed: int, stage: int, language: str) -> Iterator[synth.Utterance]:
+def _spoken(sentences: list[str], seed: int, cast: Cast, language: str) -> Iterator[synth.Utterance]:
     r = random.Random(seed)
     festival: dict[str, list[str]] = {}
     for text in sentences:
-        choose = {3: synth.unseen_voice, 4: synth.varied_voice}.get(stage)
-        voice = choose(r, language) if choose else synth.seen_voice(r, stage, language)
+        voice = cast(r, language)
         if voice.engine == "festival":
             festival.setdefault(voice.name, []).append(text)
             continue
@@ -98,42 +97,46 @@ def _spoken(sentences: list[str], seed: int, stage: int, language: str) -> Itera
             log.warning("skipped %d sentences in %s: %s", len(batch), name, error)
 
 
-def make_shard(folder: Path, name: str, sentences: list[str], seed: int, stage: int, language: str = "en") -> str:
-    """Synthesises and writes one shard; `stage` as in `synth.seen_voice`, 3 for voices never trained with, 4
-    for those of `synth.varied_voice`."""
-    spoken = (replace(u, language=language) for u in _spoken(sentences, seed, stage, language))
+def make_shard(folder: Path, name: str, sentences: list[str], seed: int, cast: Cast, language: str = "en") -> str:
+    """Synthesises and writes one shard in the voices of `cast`."""
+    spoken = (replace(u, language=language) for u in _spoken(sentences, seed, cast, language))
     return f"{name}: {write_shard(folder, name, spoken)} utterances"
 
 
 def synthesise(folder: Path, n: int, *, seed: int = 1, workers: int = 2, n_easy: int = 6000, language: str = "en") -> None:
     """`n` training utterances as shards in `folder`; resumable. In English the first `n_easy` are short, in four easy
-    voices: where training begins."""
+    voices: where training begins; and there are shards of single words."""
     sentences = texts.corpus(n, seed, language=language)
     easy = [t for t in sentences if len(t.split()) <= 9][:n_easy] if language == "en" else []
     chosen = set(easy)
     sentences = easy + [t for t in sentences if t not in chosen]
     prefix = "shard" if language == "en" else language
-    jobs = []
+    if not synth.has_pico():
+        log.warning("pico2wave is not installed (docs/models.md): fewer voices")
+    rota = [synth.seen_voice, synth.pico_voice if synth.has_pico() else synth.seen_voice, synth.seen_voice, synth.varied_voice]
+    planned: list[tuple[str, list[str], int, Cast]] = []
+    for k in range(0, len(sentences), SHARD_SIZE):
+        at = k // SHARD_SIZE
+        cast = synth.easy_voice if k < len(easy) else rota[at % len(rota)]
+        planned.append((f"{prefix}-{at:03d}", sentences[k : k + SHARD_SIZE], seed + k, cast))
+    if language == "en":
+        for at, cast in enumerate(rota[: 1 + n // 10 // SHARD_SIZE]):
+            planned.append((f"words-{at:03d}", texts.single_words(SHARD_SIZE, seed + at), seed + at, cast))
     with ProcessPoolExecutor(workers) as pool:
-        for k in range(0, len(sentences), SHARD_SIZE):
-            name = f"{prefix}-{k // SHARD_SIZE:03d}"
-            if not (folder / f"{name}.jsonl").exists():
-                stage = 0 if k < len(easy) else 4 if k // SHARD_SIZE % VARIED_EACH == VARIED_EACH - 1 else 2
-                job = pool.submit(make_shard, folder, name, sentences[k : k + SHARD_SIZE], seed + k, stage, language)
-                jobs.append(job)
-        for job in jobs:
-            log.info("%s", job.result())
+        missing = [job for job in planned if not (folder / f"{job[0]}.jsonl").exists()]
+        for done in [pool.submit(make_shard, folder, *job, language) for job in missing]:
+            log.info("%s", done.result())
 
 
 def synthesise_test(folder: Path, n: int = 400, *, seed: int = 77, language: str = "en") -> None:
     """The held-out sentences, once in seen voices and once in voices never trained on: `seen` and `unseen`, `de-seen` …"""
     prefix = "" if language == "en" else f"{language}-"
-    missing = [(prefix + name, stage) for name, stage in (("seen", 2), ("unseen", 3))]
-    missing = [(name, stage) for name, stage in missing if not (folder / f"{name}.jsonl").exists()]
+    missing = [(prefix + name, cast) for name, cast in (("seen", synth.seen_voice), ("unseen", synth.unseen_voice))]
+    missing = [(name, cast) for name, cast in missing if not (folder / f"{name}.jsonl").exists()]
     if missing:
         sentences = texts.corpus(n, seed, held_out=True, language=language)
-        for name, stage in missing:
-            log.info("%s", make_shard(folder, name, sentences, seed, stage, language))
+        for name, cast in missing:
+            log.info("%s", make_shard(folder, name, sentences, seed, cast, language))
 
 
 def recorded(folder: Path, transcripts: Path) -> Iterator[synth.Utterance]:

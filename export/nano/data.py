@@ -29,6 +29,7 @@ LONG_S = 30
 NUMBERS = frozenset(
     ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "twenty"]
 )
+EASY = frozenset({"flite:rms", "flite:slt", "flite:kal16", "espeak:en-us"})
 CHARS = " abcdefghijklmnopqrstuvwxyz'"
 IGNORE = -100
 TIMESTAMP_S = 0.02
@@ -63,6 +64,12 @@ class Curriculum:
     span: int | None = None
     formants: float = 0.0
     """Share of utterances whose formants are moved."""
+    microphone: float = 0.0
+    """Share that is heard through another microphone."""
+    pace: float = 0.0
+    """Share that is spoken now faster, now slower."""
+    crowd: float = 0.0
+    """Share in which others talk, if there is noise at all."""
     english: float = 0.3
     """Share of English where there are other languages, each of which has as much of the rest."""
     recorded: float = 0.07
@@ -73,6 +80,10 @@ class Curriculum:
     """Chance that another sentence follows, and another."""
     quietest_db: float = 8
     """Signal to noise ratio at the least."""
+    noisy: float = 0.0
+    """Share in which it is less than 15 dB, if there is noise at all."""
+    spec_recorded: float | None = None
+    """As `spec`, of real speech, of which there is so little."""
     single: float = 0.0
     """Share of which a word or two are heard, nothing else; numbers rather than other words."""
     cut_off: float = 0.0
@@ -90,6 +101,7 @@ class Example:
     timed: bool
     complete: bool = True
     language: str = "en"
+    recorded: bool = False
 
 
 @dataclass
@@ -105,7 +117,7 @@ class Batch:
 
 
 class Batches(IterableDataset[Batch]):
-    """Endless batches. Reads `stage_file` between batches, so the trainer can move the curriculum on."""
+    """Endless batches, of the utterances that are there by then."""
 
     def __init__(
         self,
@@ -118,8 +130,10 @@ class Batches(IterableDataset[Batch]):
         start: int,
     ) -> None:
         self.folder, self.tokenizer, self.seed, self.recorded = folder, tokenizer, seed, recorded
+        self.spoken_by: dict[str, list[corpus.Item]] = defaultdict(list)
         self.aligned: dict[str, list[corpus.Item]] = defaultdict(list)
         for item in recorded:
+            self.spoken_by[item.voice].append(item)
             if len(item.words) > 1:
                 self.aligned[item.voice].append(item)
         self.phone_id = {p: i for i, p in enumerate(phones)}
@@ -147,23 +161,20 @@ class Batches(IterableDataset[Batch]):
         worker, n_workers = (info.id, info.num_workers) if info else (0, 1)
         r = np.random.default_rng((self.seed, worker, self.start))
         by_language: dict[str, list[corpus.Item]] = defaultdict(list)
-        by_voice: dict[str, list[corpus.Item]] = defaultdict(list)
+        by_voice: dict[str, list[corpus.Item]] = defaultdict(list, {v: list(i) for v, i in self.spoken_by.items()})
         easy: list[corpus.Item] = []
-        known = -1
+        known: set[Path] = set()
         step = self.start + worker
         pools: dict[int, list[Example]] = defaultdict(list)
         while True:
             curriculum = [c for at, c in self.stages if at <= step][-1]
-            shards = sorted(self.folder.glob("*.jsonl"))
-            if len(shards) != known:  # shards may still be on their way
-                known, items = len(shards), [i for s in shards for i in corpus.read_shard(s)]
-                by_language.clear()
-                by_voice.clear()
-                for i in items:
+            for shard in sorted(set(self.folder.glob("*.jsonl")) - known):  # some may still be on their way
+                known.add(shard)
+                for i in corpus.read_shard(shard):
                     by_language[i.language].append(i)
-                for i in items + self.recorded:
                     by_voice[i.voice].append(i)
-                easy = [i for i in items if i.voice in {"flite:rms", "flite:slt", "flite:kal16", "espeak:en-us"}]
+                    if i.voice in EASY:
+                        easy.append(i)
             while True:
                 others = sorted(code for code in by_language if code != "en")
                 english = not others or r.random() < curriculum.english
@@ -193,7 +204,8 @@ class Batches(IterableDataset[Batch]):
         c: Curriculum,
     ) -> Example:  # fmt: skip
         audio, text, words = self.spoken(r, item, c)
-        e = Example(audio, text, self._labels(item), words, bool(item.phones), language=item.language)
+        real = item.voice in self.spoken_by
+        e = Example(audio, text, self._labels(item), words, bool(item.phones), language=item.language, recorded=real)
         if c.easy_only:
             return e
         if r.random() < 0.04:
@@ -232,8 +244,20 @@ class Batches(IterableDataset[Batch]):
         )
         shift = min(before, 16000) / SAMPLE_RATE
         e.phones = [(n, a + shift, b + shift) for n, a, b in e.phones]
-        e.audio = augment.distort(r, e.audio, c.distort, c.quietest_db)
+        loudest_db = 15 if r.random() < c.noisy else 35
+        crowd = self._crowd(r, len(e.audio), everybody) if r.random() < c.crowd else None
+        e.audio = augment.distort(r, e.audio, c.distort, c.quietest_db, loudest_db, crowd)
         return e
+
+    def _crowd(self, r: np.random.Generator, n: int, everybody: list[corpus.Item]) -> npt.NDArray[np.float32]:
+        """Three to eight who talk at the same time, (n,)."""
+        out = np.zeros(n, np.float32)
+        for _ in range(int(r.integers(3, 9))):
+            said = everybody[int(r.integers(len(everybody)))].audio()[:n].astype(np.float32)
+            at = int(r.integers(0, max(1, n - len(said) // 2)))
+            said = said[: n - at] * (r.uniform(0.3, 1.0) / (np.abs(said).max() + 1.0))
+            out[at : at + len(said)] += said
+        return out + 1e-4 * r.standard_normal(n).astype(np.float32)
 
     def spoken(
         self, r: np.random.Generator, item: corpus.Item, c: Curriculum
@@ -321,9 +345,16 @@ class Batches(IterableDataset[Batch]):
             padded[: len(e.audio)] = e.audio
             mel[i] = log_mel(padded)
             if r.random() < c.formants:
-                mel[i] = augment.warp_formants(mel[i], r.uniform(0.85, 1.18))
-            if c.spec > 0 and e.text:
-                augment.spec_augment(r, mel[i], c.spec)
+                mel[i] = augment.warp_formants(mel[i], r.uniform(0.82, 1.22))
+            if r.random() < c.microphone:
+                mel[i] = augment.microphone(r, mel[i])
+            if r.random() < c.pace:
+                before, after = augment.pace(r, len(e.audio) / SAMPLE_RATE)
+                mel[i] = augment.repaced(mel[i], before, after)
+                e.phones = [(name, *np.interp((a, b), before, after).tolist()) for name, a, b in e.phones]
+            spec = c.spec if c.spec_recorded is None or not e.recorded else c.spec_recorded
+            if spec > 0 and e.text:
+                augment.spec_augment(r, mel[i], spec)
             ids = self._tokens(r, e)[: length + 1]
             tokens[i, : len(ids) - 1], targets[i, : len(ids) - 1] = ids[:-1], ids[1:]
             if self.prompts and not e.text and ids[1] != self.nospeech:

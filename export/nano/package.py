@@ -51,7 +51,7 @@ def unpack(checkpoint: Path, data: Path, run: Path, step: int) -> None:
     for name in TOKENIZER:
         shutil.copyfile(checkpoint / name, run / "tokenizer" / name)
     (run / "vocabulary.json").write_text(json.dumps({"phones": phones}))
-    torch.save({"model": heads | state, "step": step}, run / "last.pt")
+    torch.save({"model": heads | state, "step": step, "begin": step}, run / "last.pt")
 
 
 def average(paths: Sequence[Path], out: Path) -> None:

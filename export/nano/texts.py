@@ -120,6 +120,7 @@ MONTHS = [
     "November",
     "December",
 ]
+COMMANDS = "yes no hello goodbye thanks please okay right left up down on off go next back again forward".split()
 DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 
 
@@ -359,6 +360,14 @@ class Generator:
         text = re.sub(r"\{(\w+)\}", lambda m: self._fill(m[1]), self._r.choice(self._templates))
         text = re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
         return text[0].upper() + text[1:]
+
+
+def single_words(n: int, seed: int) -> list[str]:
+    """`n` sentences of one word, none of them held out: digits, other numbers and what one says to a machine."""
+    r = random.Random(seed)
+    kinds = [ONES[:10], [*ONES[10:], *TENS, *ORDINALS[:12], "hundred", "oh"], _CLASSES["techverb"].split(), COMMANDS, DAYS + MONTHS]
+    kinds = [[w.capitalize() + "." for w in words if not is_held_out(w)] for words in kinds]
+    return [r.choice(r.choices(kinds, (6, 1, 1, 1, 1))[0]) for _ in range(n)]
 
 
 # --- texts of Debian packages -------------------------------------------------------------------------------------

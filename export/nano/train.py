@@ -35,6 +35,7 @@ class Plan:
     """The numbers of a run: warm-up from `begin`, decay until `steps`. A run goes on from where another one ended."""
 
     begin: int = 0
+    """Of a run made of a packed checkpoint: where that one ended, whatever is given here."""
     steps: int = 6_700
     warmup: int = 300
     decay: float = 0.35
@@ -118,6 +119,29 @@ STAGES: list[tuple[int, Curriculum]] = [
             cut_off=0.1,
             single=0.12,
             quietest_db=4,
+        ),
+    ),
+    (
+        20400,
+        Curriculum(
+            max_s=12,
+            distort=0.9,
+            spec=0.1,
+            spec_recorded=0.6,
+            batch_s=72,
+            span=None,
+            formants=0.5,
+            microphone=0.4,
+            pace=0.5,
+            recorded=0.15,
+            spliced=0.75,
+            joined=0.5,
+            long=0.02,
+            cut_off=0.1,
+            single=0.12,
+            quietest_db=3,
+            noisy=0.5,
+            crowd=0.25,
         ),
     ),
 ]
@@ -247,6 +271,7 @@ def train(
     optimisers = _optimisers(model, plan.peak)
     step = 0
     if saved:
+        plan = replace(plan, begin=saved.get("begin", plan.begin))
         model.load_state_dict(saved["model"])
         step = saved["step"]
         for optimiser, state in zip(optimisers, saved.get("optimisers", []), strict=False):  # none in one just made deeper
@@ -306,7 +331,7 @@ def train(
                 step = meeting.meet(model, step, device)
             part = out / "last.part"
             states = [o.state_dict() for o in optimisers]
-            torch.save({"model": model.state_dict(), "optimisers": states, "step": step}, part)
+            torch.save({"model": model.state_dict(), "optimisers": states, "step": step, "begin": plan.begin}, part)
             os.replace(part, last)
             if step % plan.keep_every == 0 or step == plan.steps:
                 torch.save({"model": model.state_dict(), "step": step}, out / f"step-{step}.pt")

@@ -167,12 +167,14 @@ def run(work: Path, steps: int, recorded: list[Path], only: Sequence[str] = ()) 
     path.parent.mkdir(parents=True, exist_ok=True)
     sets = {name: corpus.read_shard(work / "test" / f"{name}.jsonl") for name in ("seen", "unseen")}
     sets |= {index.stem: corpus.read_shard(index) for index in sorted((work / "test" / "recorded").glob("*.jsonl"))}
+
+    def results() -> dict[str, Any]:  # read each time: somebody may run other trials at the same time
+        return json.loads(path.read_text()) if path.exists() else {}
+
     for trial in TRIALS:
-        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        if trial.name in found or (only and trial.name not in only):
+        if trial.name in results() or (only and trial.name not in only):
             continue
         out = path.parent / trial.name.replace(" ", "-")
         scores = attempt(trial, work / "run", work / "data", out, steps, recorded, sets)
-        found[trial.name] = scores
-        path.write_text(json.dumps(found, indent=1) + "\n")
-    return table(json.loads(path.read_text()))
+        path.write_text(json.dumps(results() | {trial.name: scores}, indent=1) + "\n")
+    return table(results())

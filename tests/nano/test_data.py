@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from export.mel import log_mel
-from export.nano import augment, corpus, synth, tokenizer
+from export.nano import augment, corpus, synth, texts, tokenizer
 from export.nano.data import BUCKETS_S, IGNORE, Batches, Curriculum, max_tokens, phone_table
 from export.repository import NANO
 
@@ -33,12 +34,12 @@ def test_an_unknown_voice_is_named(speak):
 
 
 def test_unseen_voices_are_never_trained_with():
-    import random
-
     r = random.Random(3)
     seen = {synth.seen_voice(r).name for _ in range(4000)}
     unseen = {synth.unseen_voice(r).name for _ in range(400)}
-    assert not seen & unseen
+    more = {synth.varied_voice(r).name for _ in range(400)} | {synth.pico_voice(r).name for _ in range(40)}
+    assert not (seen | more) & unseen
+    assert not seen & more, "the test sets would change with what is installed"
 
 
 def test_a_shard_gives_back_what_was_written(tmp_path: Path, speak):
@@ -76,6 +77,90 @@ def test_log_mel_is_bounded_below_its_peak():
     mel = log_mel(np.random.default_rng(0).standard_normal(16000).astype(np.float32) * 0.1)
     assert mel.shape == (80, 100)
     assert mel.max() - mel.min() <= 2.0 + 1e-6
+
+
+def test_another_pace_moves_sounds_and_their_times_alike():
+    r = np.random.default_rng(5)
+    mel = np.full((80, 400), -1.0, np.float32)
+    mel[:, 120] = 1.0
+    moved: set[int] = set()
+    for _ in range(20):
+        before, after = augment.pace(r, 3.0)
+        assert np.all(np.diff(after) > 0)
+        assert after[-1] == pytest.approx(3.0)
+        heard = augment.repaced(mel, before, after)
+        assert heard.shape == mel.shape
+        at = int(heard[0].argmax())
+        assert at == pytest.approx(100 * np.interp(1.2, before, after), abs=1)
+        moved.add(at)
+    assert len(moved) > 8
+    assert np.array_equal(heard[:, 300:], mel[:, 300:]), "behind the speech nothing moves"
+
+
+def test_another_microphone_weighs_frequencies_the_same_at_all_times(speak):
+    mel = log_mel(speak("The train to London leaves at nine.").audio[:16000].astype(np.float32) / 32768)
+    heard = augment.microphone(np.random.default_rng(2), mel)
+    assert heard.max() - heard.min() <= 2.0 + 1e-6
+    loud = (mel > mel.max() - 1.2) & (heard > heard.max() - 1.2)  # what no floor has cut
+    change = np.where(loud, heard - mel, np.nan)
+    heard_often = loud.sum(1) > 5
+    assert np.nanstd(change[heard_often], axis=1).max() < 1e-5
+    assert np.nanstd(np.nanmean(change[heard_often], axis=1)) > 0.02
+
+
+def test_noise_is_as_loud_as_was_asked_and_a_crowd_is_taken_as_it_is():
+    r = np.random.default_rng(4)
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(32000) / 16000).astype(np.float32)
+    crowd = r.standard_normal(32000).astype(np.float32)
+    found: list[float] = []
+    for _ in range(60):
+        heard = augment.distort(r, tone, 1.0, 5, 12, crowd)
+        gain = heard @ tone / (tone @ tone)
+        rest = heard - gain * tone
+        if abs(np.corrcoef(rest, crowd)[0, 1]) > 0.99:  # neither a room nor a telephone
+            found.append(20 * np.log10(gain * np.sqrt(np.mean(tone**2)) / np.sqrt(np.mean(rest**2))))
+    assert len(found) > 15
+    assert 4.5 < min(found) < max(found) < 12.5
+
+
+def test_calls_are_harmonic_and_fit():
+    for seed in range(10):
+        sound = augment.calls(np.random.default_rng(seed), 24000)
+        assert sound.shape == (24000,)
+        assert np.isfinite(sound).all()
+        assert sound.std() > 0.01
+
+
+def test_single_words_are_mostly_digits_and_never_held_out():
+    words = texts.single_words(3000, 1)
+    assert len(words) == 3000
+    digits = sum(w.strip(".").lower() in texts.ONES[:10] for w in words)
+    assert 0.5 < digits / 3000 < 0.7
+    assert not any(texts.is_held_out(w) for w in words)
+
+
+def test_pico_speaks_every_language_that_it_has():
+    if not synth.has_pico():
+        pytest.skip("pico2wave is not installed (Debian's non-free libttspico-utils)")
+    for language in synth.PICO:
+        u = synth.synthesise("Don't <stop> & go.", synth.pico_voice(random.Random(1), language))
+        assert 0.5 < len(u.audio) / 16000 < 6
+        assert np.abs(u.audio).max() > 3000
+
+
+def test_shards_that_come_later_are_heard_too(tmp_path: Path, speak):
+    corpus.write_shard(tmp_path, "shard-000", [speak(f"Number {w}.") for w in ("one", "two", "three")])
+    tokens = Tokenizer.from_file(str(NANO / "tokenizer.json"))
+    stages = [(0, Curriculum(max_s=12, batch_s=8, joined=0, distort=0, spec=0))]
+    batches = iter(Batches(tmp_path, tokens, phone_table(corpus.read(tmp_path)), [], 1, stages, 0))
+
+    def said(n: int) -> str:
+        rows = [row for _ in range(n) for row in next(batches).tokens.tolist()]
+        return tokens.decode([t for row in rows for t in row])
+
+    assert "Zebra" not in said(4)
+    corpus.write_shard(tmp_path, "shard-001", [speak(f"Zebras, number {w}.") for w in ("four", "five", "six")])
+    assert "Zebra" in said(12)
 
 
 def test_recordings_are_spliced_to_sentences_that_nobody_said(tmp_path: Path, speak):
