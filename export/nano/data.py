@@ -88,6 +88,9 @@ class Curriculum:
     """Share of which a word or two are heard, nothing else; numbers rather than other words."""
     cut_off: float = 0.0
     """Share that begins in the middle of a sentence."""
+    prompted: float = 0.0
+    """Share of those whose beginning is told as what was said before, and of others that are told what has nothing to do
+    with them."""
     long: float = 0.0
     """Share of utterances padded to Whisper's 30 s window."""
 
@@ -102,6 +105,8 @@ class Example:
     complete: bool = True
     language: str = "en"
     recorded: bool = False
+    before: str = ""
+    """What was said before, as far as it is told."""
 
 
 @dataclass
@@ -151,7 +156,7 @@ class Batches(IterableDataset[Batch]):
             special("<|startoftranscript|>"),
             special("<|notimestamps|>"),
         )
-        self.nospeech = special("<|nospeech|>")
+        self.nospeech, self.prev = special("<|nospeech|>"), special("<|startofprev|>")
         if (codes := languages_of(tokenizer)) != ("en",):
             self.prompts = {code: [special(f"<|{code}|>"), special("<|transcribe|>")] for code in codes}
 
@@ -233,7 +238,7 @@ class Batches(IterableDataset[Batch]):
             if r.random() < c.single:
                 self._single(r, e)
             elif r.random() < c.cut_off:
-                self._cut_off(r, e)
+                self._cut_off(r, e, c.prompted)
             if len(e.words) > 3 and r.random() < 0.25:
                 self._cut(r, e)
         before, after = (int(r.exponential(0.25) * SAMPLE_RATE) for _ in range(2))
@@ -244,6 +249,8 @@ class Batches(IterableDataset[Batch]):
         )
         shift = min(before, 16000) / SAMPLE_RATE
         e.phones = [(n, a + shift, b + shift) for n, a, b in e.phones]
+        if not e.before and r.random() < 0.15 * c.prompted:
+            e.before = everybody[int(r.integers(len(everybody)))].text
         loudest_db = 15 if r.random() < c.noisy else 35
         crowd = self._crowd(r, len(e.audio), everybody) if r.random() < c.crowd else None
         e.audio = augment.distort(r, e.audio, c.distort, c.quietest_db, loudest_db, crowd)
@@ -291,14 +298,17 @@ class Batches(IterableDataset[Batch]):
         e.text = " ".join(e.text.split()[:heard]).rstrip(".,?!")
         e.words, e.complete = e.words[:heard], False
 
-    def _cut_off(self, r: np.random.Generator, e: Example) -> None:
+    def _cut_off(self, r: np.random.Generator, e: Example, prompted: float) -> None:
         """Begins the audio between two words, as the window behind a cut in long speech does."""
         k = int(r.integers(1, len(e.words) - 2))
         at = (e.words[k - 1][2] + e.words[k][1]) / 2
         e.audio = e.audio[int(at * SAMPLE_RATE) :]
         later = lambda spans: [(n, max(0.0, a - at), b - at) for n, a, b in spans if b > at]  # noqa: E731 - used at once
         e.phones, e.words = later(e.phones), later(e.words[k:])
-        e.text = " ".join(e.text.split()[k:])
+        said = e.text.split()
+        e.text = " ".join(said[k:])
+        if r.random() < prompted:
+            e.before = " ".join(said[:k])
 
     def _single(self, r: np.random.Generator, e: Example) -> None:
         """Cuts out a word or two."""
@@ -320,6 +330,11 @@ class Batches(IterableDataset[Batch]):
         n = int(r.uniform(0.5, 6) * SAMPLE_RATE)
         level = 10 ** r.uniform(-4.5, -1.0) if r.random() < 0.8 else 0.0
         return Example(np.clip(augment.coloured_noise(r, n) * level, -1, 1), "", [("pau", 0.0, n / SAMPLE_RATE)], [], False)
+
+    def _before(self, e: Example, room: int) -> list[int]:
+        """The prompt of what was said before, its last tokens if there is no room for all."""
+        told = self.tokenizer.encode(" " + e.before, add_special_tokens=False).ids if e.before else []
+        return [self.prev, *told[-room:]] if told and room > 3 else []
 
     def _tokens(self, r: np.random.Generator, e: Example) -> list[int]:
         prompt = [self.sot, *self.prompts.get(e.language, [])]
@@ -356,9 +371,11 @@ class Batches(IterableDataset[Batch]):
             if spec > 0 and e.text:
                 augment.spec_augment(r, mel[i], spec)
             ids = self._tokens(r, e)[: length + 1]
-            tokens[i, : len(ids) - 1], targets[i, : len(ids) - 1] = ids[:-1], ids[1:]
+            before = self._before(e, length - len(ids))
+            n_before, n_all = len(before), len(before) + len(ids)
+            tokens[i, : n_all - 1], targets[i, n_before : n_all - 1] = [*before, *ids[:-1]], ids[1:]
             if self.prompts and not e.text and ids[1] != self.nospeech:
-                targets[i, 0] = IGNORE  # nothing is said in any language
+                targets[i, n_before] = IGNORE  # nothing is said in any language
             if e.phones:
                 phones[i] = 0
                 for name, a, b in e.phones:

@@ -328,6 +328,16 @@ def test_a_language_found_in_too_little_audio_is_not_kept():
     assert all(r.language is None for r in d.decodes)
 
 
+def test_a_language_found_late_holds_for_what_was_said_meanwhile():
+    d = Driver(TWO, SessionSettings(find_language="once"), at_once=False, answer=spoken_in("de", "fr"))
+    for _ in TWO:  # audio comes faster than the engine answers: the second utterance begins before the first has a language
+        d.frames(1)
+        d.answer_vad()
+    assert not d.finals
+    d.settle()
+    assert [f.language for f in d.finals] == ["de", "de"]
+
+
 # --- pauses in long speech ------------------------------------------------------------------------------------------
 
 
