@@ -58,7 +58,8 @@ def development_set(folder: Path, n: int, language: str = "en") -> list[corpus.I
     tested = set(texts.corpus(400, 77, held_out=True, language=language))
     prefix = "" if language == "en" else f"{language}-"
     items: list[corpus.Item] = []
-    for name, seed, cast in ((f"{prefix}dev", DEV_SEED, synth.seen_voice), (f"{prefix}dev-varied", DEV_SEED + 1, synth.varied_voice)):
+    casts = {f"{prefix}dev": synth.seen_voice, f"{prefix}dev-varied": synth.varied_voice}
+    for seed, (name, cast) in enumerate(casts.items(), DEV_SEED):
         index = folder / f"{name}.jsonl"
         if not index.exists():
             held_out = texts.corpus(2 * n, seed, held_out=True, language=language)

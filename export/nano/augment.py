@@ -1,4 +1,4 @@
-"""Augmentation: speed, pitch (with it), gain, noise, room, telephone line; formants, microphone, pace and masks on the log-mel.
+"""Augmentation: speed, pitch (with it), gain, noise, room, telephone line; on the log-mel formants, microphone, pace, masks.
 
 Everything is numpy/scipy, on float32 mono at 16 kHz in -1..1 or on log-mel, and driven by one `numpy.random.Generator`.
 """
@@ -13,6 +13,7 @@ from scipy.signal import fftconvolve, lfilter
 from export.mel import mel_centres
 
 Float = npt.NDArray[np.float32]
+Times = npt.NDArray[np.float64]
 RATE = 16_000
 
 
@@ -92,8 +93,9 @@ def telephone(audio: Float) -> Float:
 
 
 def distort(
-    r: np.random.Generator, audio: Float, strength: float, quietest_db: float = 8, loudest_db: float = 35, crowd: Float | None = None
-) -> Float:
+    r: np.random.Generator, audio: Float, strength: float, quietest_db: float = 8, loudest_db: float = 35,
+    crowd: Float | None = None,
+) -> Float:  # fmt: skip
     """Room, noise, telephone line and gain, with chances that grow with `strength` (0..1). Noise is `quietest_db` to
     `loudest_db` below the speech; it is `crowd`, float32 (n,), where that is given."""
     if r.random() < 0.25 * strength:
@@ -124,14 +126,14 @@ def microphone(r: np.random.Generator, mel: Float, spread_db: float = 4) -> Floa
     return np.maximum(heard, heard.max() - 2.0).astype(np.float32)
 
 
-def pace(r: np.random.Generator, seconds: float, spread: float = 0.18) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def pace(r: np.random.Generator, seconds: float, spread: float = 0.18) -> tuple[Times, Times]:
     """Speech now faster, now slower, as long as before: knots in seconds, before and after."""
     knots = np.linspace(0, seconds, 2 + int(seconds / 0.35))
     lengths = np.exp(r.normal(0, spread, len(knots) - 1))
     return knots, np.concatenate([[0.0], np.cumsum(lengths) / lengths.sum() * seconds])
 
 
-def repaced(mel: Float, before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> Float:
+def repaced(mel: Float, before: Times, after: Times) -> Float:
     """Log-mel (n_mels, frames) as `pace` would have it; what comes behind the last knot stays."""
     n = min(mel.shape[1], int(after[-1] * 100))
     position = np.interp(np.arange(n) / 100, after, before) * 100

@@ -21,6 +21,7 @@ from torch.utils.data import IterableDataset
 
 from export.mel import log_mel
 from export.nano import augment, corpus
+from export.nano.curriculum import Curriculum
 from export.nano.synth import PAUSES, SAMPLE_RATE
 from export.nano.tokenizer import languages_of
 
@@ -50,49 +51,6 @@ def phone_table(items: list[corpus.Item]) -> list[str]:
     names = {f"{i.voice.split(':')[0]}/{p[0]}" for i in items for p in i.phones if p[0] not in PAUSES}
     names = {n.replace("festival/", "flite/") for n in names}
     return ["pau", *sorted(names)]
-
-
-@dataclass(frozen=True)
-class Curriculum:
-    """What one stretch of training sees; see `train.py` for the schedule."""
-
-    max_s: float = 12.0
-    easy_only: bool = False
-    distort: float = 1.0
-    spec: float = 1.0
-    batch_s: float = 96.0
-    span: int | None = None
-    formants: float = 0.0
-    """Share of utterances whose formants are moved."""
-    microphone: float = 0.0
-    """Share that is heard through another microphone."""
-    pace: float = 0.0
-    """Share that is spoken now faster, now slower."""
-    crowd: float = 0.0
-    """Share in which others talk, if there is noise at all."""
-    english: float = 0.3
-    """Share of English where there are other languages, each of which has as much of the rest."""
-    recorded: float = 0.07
-    """Share of real speech."""
-    spliced: float = 0.0
-    """Share of real speech that is put together from halves of two recordings, where their words have times."""
-    joined: float = 0.12
-    """Chance that another sentence follows, and another."""
-    quietest_db: float = 8
-    """Signal to noise ratio at the least."""
-    noisy: float = 0.0
-    """Share in which it is less than 15 dB, if there is noise at all."""
-    spec_recorded: float | None = None
-    """As `spec`, of real speech, of which there is so little."""
-    single: float = 0.0
-    """Share of which a word or two are heard, nothing else; numbers rather than other words."""
-    cut_off: float = 0.0
-    """Share that begins in the middle of a sentence."""
-    prompted: float = 0.0
-    """Share of those whose beginning is told as what was said before, and of others that are told what has nothing to do
-    with them."""
-    long: float = 0.0
-    """Share of utterances padded to Whisper's 30 s window."""
 
 
 @dataclass

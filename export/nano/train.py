@@ -24,7 +24,8 @@ from torch.utils.data import DataLoader
 
 from export.nano import corpus
 from export.nano import tokenizer as bpe
-from export.nano.data import CHARS, IGNORE, Batch, Batches, Curriculum, phone_table, recorded_items
+from export.nano.curriculum import MULTILINGUAL, STAGES, Curriculum
+from export.nano.data import CHARS, IGNORE, Batch, Batches, phone_table, recorded_items
 from export.nano.model import Dims, Whisper
 
 log = logging.getLogger(__name__)
@@ -57,114 +58,6 @@ class Plan:
         if step < start:
             return self.peak
         return self.peak * max(0.02, (self.steps - step) / (self.steps - start))
-
-
-STAGES: list[tuple[int, Curriculum]] = [
-    (0, Curriculum(max_s=4, easy_only=True, distort=0, spec=0, batch_s=64, span=16)),
-    (700, Curriculum(max_s=5, distort=0.3, spec=0, batch_s=64, span=24)),
-    (1750, Curriculum(max_s=5, distort=0.3, spec=0, batch_s=64, span=48)),
-    (3000, Curriculum(max_s=8, distort=0.3, spec=0, batch_s=64, span=100)),
-    (4600, Curriculum(max_s=12, distort=0.4, spec=0.1, batch_s=72, span=None)),
-    (
-        6700,
-        Curriculum(
-            max_s=12, distort=0.8, spec=0.1, batch_s=72, span=None, formants=0.4, recorded=0.15, joined=0.4, long=0.02
-        ),
-    ),
-    (
-        11600,
-        Curriculum(
-            max_s=12,
-            distort=0.8,
-            spec=0.1,
-            batch_s=72,
-            span=None,
-            formants=0.4,
-            recorded=0.15,
-            joined=0.6,
-            long=0.02,
-            cut_off=0.15,
-        ),
-    ),
-    (
-        13900,
-        Curriculum(
-            max_s=12,
-            distort=0.9,
-            spec=0.1,
-            batch_s=72,
-            span=None,
-            formants=0.4,
-            recorded=0.15,
-            joined=0.5,
-            long=0.02,
-            cut_off=0.1,
-            single=0.12,
-            quietest_db=4,
-        ),
-    ),
-    (
-        17850,
-        Curriculum(
-            max_s=12,
-            distort=0.9,
-            spec=0.1,
-            batch_s=72,
-            span=None,
-            formants=0.4,
-            recorded=0.15,
-            spliced=0.75,
-            joined=0.5,
-            long=0.02,
-            cut_off=0.1,
-            single=0.12,
-            quietest_db=4,
-        ),
-    ),
-    (
-        20400,
-        Curriculum(
-            max_s=12,
-            distort=0.9,
-            spec=0.1,
-            spec_recorded=0.6,
-            batch_s=72,
-            span=None,
-            formants=0.5,
-            microphone=0.4,
-            pace=0.5,
-            recorded=0.15,
-            spliced=0.75,
-            joined=0.5,
-            long=0.02,
-            cut_off=0.15,
-            prompted=0.7,
-            single=0.12,
-            quietest_db=3,
-            noisy=0.5,
-            crowd=0.25,
-        ),
-    ),
-]
-
-
-MULTILINGUAL: list[tuple[int, Curriculum]] = [
-    (
-        0,
-        Curriculum(
-            max_s=5, distort=0.3, spec=0, batch_s=64, formants=0.2, recorded=0.1, spliced=0.75, joined=0, single=0.05,
-        ),
-    ),
-    (
-        1200,
-        Curriculum(
-            max_s=12, distort=0.6, spec=0.1, batch_s=72, span=None, formants=0.4, recorded=0.15, spliced=0.75, joined=0.4,
-            long=0.02, cut_off=0.1, single=0.05, quietest_db=6,
-        ),
-    ),
-]  # fmt: skip
-"""Of a run that `multilingual.py` began: the encoder can hear already, but four languages are spelled first in short, clean
-sentences."""
 
 
 def losses(model: Whisper, batch: Batch, span: int | None, teacher: Whisper | None = None) -> dict[str, torch.Tensor]:

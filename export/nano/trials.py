@@ -26,11 +26,12 @@ from export.mel import log_mel
 from export.nano import card, corpus, package
 from export.nano import evaluate as evaluation
 from export.nano import tokenizer as bpe
+from export.nano.curriculum import STAGES
 from export.nano.data import BUCKETS_S, IGNORE
 from export.nano.model import Whisper, deepened
 from export.nano.multilingual import embeddings
 from export.nano.synth import SAMPLE_RATE
-from export.nano.train import STAGES, Plan, train
+from export.nano.train import Plan, train
 
 TOGETHER = 16
 EMBEDDED = "decoder.embed_tokens.weight"

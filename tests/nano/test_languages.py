@@ -180,7 +180,8 @@ def test_a_checkpoint_of_two_languages_begins_with_what_one_has_learned(english:
 def test_a_batch_of_two_languages_tells_each_its_own(english: Path, tmp_path: Path):
     from tokenizers import Tokenizer
 
-    from export.nano.data import IGNORE, Batches, Curriculum, phone_table
+    from export.nano.curriculum import Curriculum
+    from export.nano.data import IGNORE, Batches, phone_table
     from export.nano.multilingual import begin
 
     begin(english, tmp_path / "both", tmp_path / "multi", 320, ["en", "de"])

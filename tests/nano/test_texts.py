@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from export.nano import texts
+from export.nano import english, texts
 
 
 @pytest.fixture(autouse=True)
@@ -14,13 +14,13 @@ def _sources(monkeypatch: pytest.MonkeyPatch, tmp_path):
     """Small stand-ins for the Debian packages, so that the tests do not depend on what is installed."""
     for part in ("noun", "verb", "adj", "adv"):
         lines = [
-            f"00003356 00 a 01 word_of_{part}(p) 0 000 | meaning {texts.spell(i)} (or so); "
-            f'"the {part} number {texts.spell(i)} fell down the stairs"'
+            f"00003356 00 a 01 word_of_{part}(p) 0 000 | meaning {english.spell(i)} (or so); "
+            f'"the {part} number {english.spell(i)} fell down the stairs"'
             for i in range(300)
         ]
         (tmp_path / f"data.{part}").write_text("\n".join(lines))
     (tmp_path / "wisdom").write_text(
-        "\n%\n".join(f"A wise {texts.spell(i)} said nothing at all.\n\t\t-- Someone" for i in range(200))
+        "\n%\n".join(f"A wise {english.spell(i)} said nothing at all.\n\t\t-- Someone" for i in range(200))
     )
     monkeypatch.setattr(texts.wordnet_examples, "__defaults__", (tmp_path,))
     monkeypatch.setattr(texts.wordnet_definitions, "__defaults__", (tmp_path,))
@@ -64,11 +64,11 @@ def test_every_sentence_can_be_said_as_it_is_written():
      (342, "three hundred and forty two"), (20000, "twenty thousand"), (1001, "one thousand one")],
 )  # fmt: skip
 def test_numbers_are_spelled(n: int, words: str):
-    assert texts.spell(n) == words
+    assert english.spell(n) == words
 
 
 def test_dates_and_years_are_spelled():
-    assert [texts.ordinal(n) for n in (1, 12, 20)] == ["first", "twelfth", "twentieth"]
-    assert [texts.ordinal(n) for n in (21, 30, 31)] == ["twenty first", "thirtieth", "thirty first"]
-    assert [texts.year(n) for n in (1984, 1900, 1905)] == ["nineteen eighty four", "nineteen hundred", "nineteen oh five"]
-    assert [texts.year(n) for n in (2000, 2007, 2024)] == ["two thousand", "two thousand and seven", "twenty twenty four"]
+    assert [english.ordinal(n) for n in (1, 12, 20)] == ["first", "twelfth", "twentieth"]
+    assert [english.ordinal(n) for n in (21, 30, 31)] == ["twenty first", "thirtieth", "thirty first"]
+    assert [english.year(n) for n in (1984, 1900, 1905)] == ["nineteen eighty four", "nineteen hundred", "nineteen oh five"]
+    assert [english.year(n) for n in (2000, 2007, 2024)] == ["two thousand", "two thousand and seven", "twenty twenty four"]

@@ -44,7 +44,7 @@ def test_a_run_learns_is_saved_and_goes_on_where_it_was(tmp_path: Path, speak):
 
 
 def test_a_packed_checkpoint_is_trained_on(tmp_path: Path, speak):
-    from export.nano.data import Curriculum
+    from export.nano.curriculum import Curriculum
     from export.nano.model import Dims, Whisper
     from export.nano.package import load, package, unpack
     from export.nano.train import Plan, train
@@ -65,7 +65,7 @@ def test_a_packed_checkpoint_is_trained_on(tmp_path: Path, speak):
 
 
 def test_two_runs_meet(tmp_path: Path, speak):
-    from export.nano.data import Curriculum
+    from export.nano.curriculum import Curriculum
     from export.nano.train import Plan, train_pair
 
     data, run = tmp_path / "data", tmp_path / "run"
@@ -86,7 +86,7 @@ def test_two_runs_meet(tmp_path: Path, speak):
 PAIR = """
 import sys
 from pathlib import Path
-from export.nano.data import Curriculum
+from export.nano.curriculum import Curriculum
 from export.nano.train import Plan, train_pair
 
 if __name__ == "__main__":

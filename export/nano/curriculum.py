@@ -1,0 +1,95 @@
+"""What training sees, and when: clean and short at first, then all that may happen to speech."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """What one stretch of training sees; see `STAGES`."""
+
+    max_s: float = 12.0
+    easy_only: bool = False
+    distort: float = 1.0
+    spec: float = 1.0
+    batch_s: float = 96.0
+    span: int | None = None
+    formants: float = 0.0
+    """Share of utterances whose formants are moved."""
+    microphone: float = 0.0
+    """Share that is heard through another microphone."""
+    pace: float = 0.0
+    """Share that is spoken now faster, now slower."""
+    crowd: float = 0.0
+    """Share in which others talk, if there is noise at all."""
+    english: float = 0.3
+    """Share of English where there are other languages, each of which has as much of the rest."""
+    recorded: float = 0.07
+    """Share of real speech."""
+    spliced: float = 0.0
+    """Share of real speech that is put together from halves of two recordings, where their words have times."""
+    joined: float = 0.12
+    """Chance that another sentence follows, and another."""
+    quietest_db: float = 8
+    """Signal to noise ratio at the least."""
+    noisy: float = 0.0
+    """Share in which it is less than 15 dB, if there is noise at all."""
+    spec_recorded: float | None = None
+    """As `spec`, of real speech, of which there is so little."""
+    single: float = 0.0
+    """Share of which a word or two are heard, nothing else; numbers rather than other words."""
+    cut_off: float = 0.0
+    """Share that begins in the middle of a sentence."""
+    prompted: float = 0.0
+    """Share of those whose beginning is told as what was said before, and of others that are told what has nothing to do
+    with them."""
+    long: float = 0.0
+    """Share of utterances padded to Whisper's 30 s window."""
+
+
+_EASY = Curriculum(max_s=4, easy_only=True, distort=0, spec=0, batch_s=64, span=16)
+_VOICES = replace(_EASY, easy_only=False, max_s=5, distort=0.3, span=24)
+_SENTENCES = replace(_VOICES, max_s=12, distort=0.4, spec=0.1, batch_s=72, span=None)
+_REAL = replace(_SENTENCES, distort=0.8, formants=0.4, recorded=0.15, joined=0.4, long=0.02)
+_CUT = replace(_REAL, joined=0.6, cut_off=0.15)
+_WORDS = replace(_CUT, distort=0.9, joined=0.5, cut_off=0.1, single=0.12, quietest_db=4)
+_SPLICED = replace(_WORDS, spliced=0.75)
+_OUTSIDE = replace(
+    _SPLICED,
+    spec_recorded=0.6,
+    formants=0.5,
+    microphone=0.4,
+    pace=0.5,
+    cut_off=0.15,
+    prompted=0.7,
+    quietest_db=3,
+    noisy=0.5,
+    crowd=0.25,
+)
+
+STAGES: list[tuple[int, Curriculum]] = [
+    (0, _EASY),
+    (700, _VOICES),
+    (1750, replace(_VOICES, span=48)),
+    (3000, replace(_VOICES, span=100, max_s=8)),
+    (4600, _SENTENCES),
+    (6700, _REAL),
+    (11600, _CUT),
+    (13900, _WORDS),
+    (17850, _SPLICED),
+    (20400, _OUTSIDE),
+]
+"""The step from which on each is seen, in English."""
+
+MULTILINGUAL: list[tuple[int, Curriculum]] = [
+    (
+        0,
+        Curriculum(
+            max_s=5, distort=0.3, spec=0, batch_s=64, formants=0.2, recorded=0.1, spliced=0.75, joined=0, single=0.05
+        ),
+    ),
+    (1200, replace(_SPLICED, distort=0.6, joined=0.4, single=0.05, quietest_db=6)),
+]
+"""Of a run that `multilingual.py` began: the encoder can hear already, but four languages are spelled first in short, clean
+sentences."""
