@@ -52,6 +52,7 @@ class LocalEngine:
             return config.split(f'key: "{name}" value: {{ string_value: "')[1].split('"')[0]
 
         self.windows = [round(float(s) * RATE) for s in parameter("windows_s").split(",")]
+        self.takes_context = parameter("context") == "true"
         self.temperatures = tuple(temperatures or map(float, parameter("temperatures").split(",")))
         generation = json.loads((version / "generation_config.json").read_text())
         self.vocabulary = Vocabulary(
@@ -76,9 +77,10 @@ class LocalEngine:
 
     def decode(
         self, audio: Pcm, *, prefix: Sequence[int] = (), final: bool = True, language: str = "en", window: int | None = None,
-        n_alternatives: int = 0,
+        n_alternatives: int = 0, context: Sequence[int] = (),
     ) -> Found:  # fmt: skip
-        """One window, int16 (n,), padded to the smallest length that the model takes, or to `window`."""
+        """One window, int16 (n,), padded to the smallest length that the model takes, or to `window`; `context` is what was
+        said before, for a model that takes it."""
         began = time.perf_counter()
         size = window or next((w for w in self.windows if w >= len(audio)), self.windows[-1])
         padded = np.zeros((1, size), np.int16)
@@ -86,12 +88,21 @@ class LocalEngine:
         hidden = run(self._encoder, ["hidden_states"], {"audio": padded})[0][0]
         answer: queue.SimpleQueue[Found | Exception] = queue.SimpleQueue()
         temperatures = self.temperatures if final else (0.0,)
+        prompt = self.vocabulary.prompt(language, context=context if self.takes_context else ())
         self.scheduler.submit(
             Job(
-                hidden, min(len(audio), size), self.vocabulary.prompt(language), list(prefix), language, True, answer.put,
-                urgent=final, temperatures=temperatures, n_alternatives=n_alternatives,
+                hidden,
+                min(len(audio), size),
+                prompt,
+                list(prefix),
+                language,
+                True,
+                answer.put,
+                urgent=final,
+                temperatures=temperatures,
+                n_alternatives=n_alternatives,
             )
-        )  # fmt: skip
+        )
         found = answer.get()
         if isinstance(found, Exception):
             raise found
@@ -146,6 +157,7 @@ class Playing:
                         found = self.engine.decode(
                             audio[effect.start : effect.end], prefix=effect.prefix,
                             final=effect.command is Decode.FINAL, language=effect.language or self.language,
+                            context=effect.context,
                         )  # fmt: skip
                         heapq.heappush(answers, (now + round(self.delay_s * RATE), len(self.told), hypothesis(found)))
                     case Emit(event):

@@ -11,7 +11,7 @@ import argparse
 import itertools
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -92,13 +92,15 @@ def behind_silences(items: Sequence[corpus.Item]) -> tuple[list[Pcm], list[str]]
     return [np.concatenate([lead, i.audio()]) for lead in LEADS for i in items], [i.text for _ in LEADS for i in items]
 
 
-def streaming(engine: LocalEngine, items: Sequence[corpus.Item]) -> dict[str, Any]:
+def streaming(
+    engine: LocalEngine, items: Sequence[corpus.Item], policies: Mapping[str, SessionSettings] = POLICIES
+) -> dict[str, Any]:
     """Every policy on one set, and the offline pass over the same audio."""
     heard, references = behind_silences(items)
     offline = word_errors(references, [engine.decode(audio).text for audio in heard]).wer
     rows: dict[str, Any] = {"offline": {"wer": round(offline, 2)}}
     audio_s = sum(map(len, heard)) / RATE
-    for name, settings in POLICIES.items():
+    for name, settings in policies.items():
         found, before = Streamed(), (engine.n_decodes, engine.encoded_s, engine.busy_s)
         for audio in heard:
             found.add(Playing(engine, settings).play(np.concatenate([audio, TRAIL])))
@@ -126,7 +128,9 @@ def whole_sentences(items: Sequence[corpus.Item], gap: int, longest: int) -> lis
     return windows
 
 
-def long_speech(engine: LocalEngine, items: Sequence[corpus.Item], hours: float) -> dict[str, Any]:
+def long_speech(
+    engine: LocalEngine, items: Sequence[corpus.Item], hours: float, defaults: SessionSettings | None = None
+) -> dict[str, Any]:
     """Sentences of one recording after another, a breath between them, no endpoint ever: WER against them one by one, and
     against windows that somebody who knows the sentences has cut."""
     chosen: list[corpus.Item] = []
@@ -134,16 +138,17 @@ def long_speech(engine: LocalEngine, items: Sequence[corpus.Item], hours: float)
         chosen += items
     singly = word_errors([i.text for i in items], [engine.decode(i.audio()).text for i in items]).wer
     reference = " ".join(i.text for i in chosen)
+    defaults = defaults or SessionSettings()
     rows: dict[str, Any] = {"one by one": {"wer": round(singly, 2)}}
     for gap_s in (0.1, 0.3):
         gap = np.zeros(round(gap_s * RATE), np.int16)
-        windows = whole_sentences(items, len(gap), SessionSettings().max_segment)
+        windows = whole_sentences(items, len(gap), defaults.max_segment)
         joined = [engine.decode(np.concatenate([part for i in w for part in (i.audio(), gap)])).text for w in windows]
         rows[f"{gap_s} s between, cut by hand between sentences"] = {
             "wer": round(word_errors([" ".join(i.text for i in w) for w in windows], joined).wer, 2)
         }
         audio = np.concatenate([LEAD, *(part for i in chosen for part in (i.audio(), gap)), TRAIL])
-        settings = replace(SessionSettings(), vad=replace(SessionSettings().vad, endpoint=4 * RATE))
+        settings = replace(defaults, vad=replace(defaults.vad, endpoint=4 * RATE))
         told = Playing(engine, settings).play(audio)
         finals = [t.event for t in told if isinstance(t.event, Final)]
         doubled = sum(a.words[-1].text == b.words[0].text for a, b in itertools.pairwise(finals) if a.words and b.words)
@@ -297,6 +302,26 @@ def report(found: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def test_sets(work: Path, shared: Path, limit: int) -> dict[str, Sequence[corpus.Item]]:
+    """Held-out sentences in voices trained on (`seen`) and others, and real speech (`kathleen_en`) where it is there."""
+    corpus.synthesise_test(work / "test")
+    sets = {name: corpus.read_shard(work / "test" / f"{name}.jsonl") for name in ("seen", "unseen")}
+    real = shared / "kathleen_en" / "test"
+    if real.is_dir():
+        index = work / "test" / "recorded" / "kathleen_en-test.jsonl"
+        if not index.exists():
+            corpus.write_shard(index.parent, index.stem, corpus.recorded(real, real / "transcripts.tsv"))
+        sets["kathleen_en"] = corpus.read_shard(index)
+    return {name: items[:limit] for name, items in sets.items()}
+
+
+def local_engine(checkpoint: Path, repository: Path) -> LocalEngine:
+    """Exports a checkpoint, fp32, and the VAD."""
+    export_whisper(str(checkpoint), repository, precision="fp32", name="nano")
+    export_silero(repository)
+    return LocalEngine(repository)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("runs/nano"), help="folder of the test sets; made when absent")
@@ -309,19 +334,9 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=1.0, help="of speech without endpoints")
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
-    corpus.synthesise_test(args.work / "test")
-    sets = {name: corpus.read_shard(args.work / "test" / f"{name}.jsonl") for name in ("seen", "unseen")}
-    real = args.shared / "kathleen_en" / "test"
-    if real.is_dir():
-        index = args.work / "test" / "recorded" / "kathleen_en-test.jsonl"
-        if not index.exists():
-            corpus.write_shard(index.parent, index.stem, corpus.recorded(real, real / "transcripts.tsv"))
-        sets["kathleen_en"] = corpus.read_shard(index)
-    sets = {name: items[: args.limit] for name, items in sets.items()}
+    sets = test_sets(args.work, args.shared, args.limit)
     repository = args.work / "quality-repository"
-    export_whisper(str(args.checkpoint), repository, precision="fp32", name="nano")
-    export_silero(repository)
-    engine = LocalEngine(repository)
+    engine = local_engine(args.checkpoint, repository)
     name = "`nano`" if args.checkpoint == NANO else args.checkpoint.name
     try:
         found: dict[str, Any] = {
