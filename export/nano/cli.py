@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 from rich.console import Console
 
 from export.nano import card as cards
-from export.nano import conditions, corpus
+from export.nano import conditions, corpus, show_log
 from export.nano import evaluate as evaluation
 from export.nano.languages import LANGUAGES
 from export.repository import NANO
@@ -226,5 +225,5 @@ def card(
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    show_log()
     app()

@@ -17,12 +17,13 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from export.nano import corpus
+from export.nano import corpus, show_log
 from export.nano import tokenizer as bpe
 from export.nano.curriculum import MULTILINGUAL, STAGES, Curriculum
 from export.nano.data import CHARS, IGNORE, Batch, Batches, phone_table, recorded_items
@@ -231,6 +232,12 @@ def train(
                 torch.save({"model": model.state_dict(), "step": step}, out / f"step-{step}.pt")
 
 
+def _logged(*args: Any) -> None:
+    """`train` in a process that was just spawned."""
+    show_log()
+    train(*args)
+
+
 def train_pair(
     data: Path,
     out: Path,
@@ -250,7 +257,9 @@ def train_pair(
             shutil.copyfile(out / name, other / name)
     spawn = multiprocessing.get_context("spawn")
     runs = [
-        spawn.Process(target=train, args=(data, mine, replace(plan, threads=1, seed=seed), recorded, device, theirs, stages))
+        spawn.Process(
+            target=_logged, args=(data, mine, replace(plan, threads=1, seed=seed), recorded, device, theirs, stages)
+        )
         for mine, theirs, seed in ((out, other, plan.seed), (other, out, plan.seed + 1))
     ]
     told = signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM; what was saved is there"))

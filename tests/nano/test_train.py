@@ -100,7 +100,9 @@ def test_both_runs_end_with_the_command(tmp_path: Path, speak):
     corpus.write_shard(tmp_path / "data", "shard-000", [speak(t) for t in TEXTS])
     (tmp_path / "pair.py").write_text(PAIR)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = subprocess.Popen([sys.executable, str(tmp_path / "pair.py"), str(tmp_path)], env=environment)
+    command_line = [sys.executable, str(tmp_path / "pair.py"), str(tmp_path)]
+    with (tmp_path / "told").open("w") as told:
+        command = subprocess.Popen(command_line, env=environment, stderr=told)
     try:
         deadline = time.monotonic() + 120
         while not (tmp_path / "run-2" / "log.jsonl").exists():
@@ -113,5 +115,6 @@ def test_both_runs_end_with_the_command(tmp_path: Path, speak):
         assert command.wait(30) != 0
         _, alive = psutil.wait_procs(below, 30)
         assert alive == []
+        assert "'step': 3" in (tmp_path / "told").read_text(), "who waits sees how far it is"
     finally:
         command.kill()
