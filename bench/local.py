@@ -23,8 +23,9 @@ from export import triton_config
 from export.engine.batch import run
 from export.engine.confidence import Calibrator
 from export.engine.growing import Growing, sessions
-from export.engine.scheduler import Hypothesis as Found
-from export.engine.scheduler import Job, Scheduler
+from export.engine.jobs import Hypothesis as Found
+from export.engine.jobs import Job
+from export.engine.scheduler import Scheduler
 from export.engine.vocabulary import Vocabulary
 from frontend.speech.events import Alternative, Decode, Effect, Emit, Event, Hypothesis, RunAsr, RunVad, Timings, Word
 from frontend.speech.session import SessionCore

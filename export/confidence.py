@@ -21,7 +21,7 @@ import typer
 from rich.console import Console
 
 from export.engine.confidence import FILE, Calibrator, WordFeatures
-from export.engine.scheduler import Hypothesis
+from export.engine.jobs import Hypothesis
 from export.nano import augment, corpus, synth, texts
 from export.nano.evaluate import Recogniser
 from export.nano.languages import LANGUAGES

@@ -20,7 +20,8 @@ from bench.gpu.results import Deadline, Results, Row
 from bench.load import Clip
 from export.checkpoint import open_checkpoint
 from export.engine.batch import Ask, Turn
-from export.engine.scheduler import Hypothesis, Job, Scheduler
+from export.engine.jobs import Hypothesis, Job
+from export.engine.scheduler import Scheduler
 from export.engine.scores import Rule
 from export.engine.slots import GRAPHS, Place, Slots
 from export.repository import vocabulary

@@ -30,7 +30,8 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from whisper_engine.confidence import Calibrator
 from whisper_engine.growing import Growing, sessions
-from whisper_engine.scheduler import Hypothesis, Job, Scheduler
+from whisper_engine.jobs import Hypothesis, Job
+from whisper_engine.scheduler import Scheduler
 from whisper_engine.slots import Place, Slots
 from whisper_engine.usage import cpu_seconds, memory_bytes
 from whisper_engine.vocabulary import Vocabulary

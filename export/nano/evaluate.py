@@ -24,7 +24,8 @@ from export import whisper
 from export.checkpoint import open_checkpoint
 from export.engine.batch import run
 from export.engine.growing import Growing, sessions
-from export.engine.scheduler import Hypothesis, Job, Scheduler
+from export.engine.jobs import Hypothesis, Job
+from export.engine.scheduler import Scheduler
 from export.engine.vocabulary import AUTO
 from export.nano import corpus
 from export.nano.conditions import Spoken

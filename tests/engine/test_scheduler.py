@@ -11,7 +11,8 @@ import pytest
 
 from export.checkpoint import open_checkpoint
 from export.engine.growing import Growing, sessions
-from export.engine.scheduler import Hypothesis, Job, Scheduler
+from export.engine.jobs import Hypothesis, Job
+from export.engine.scheduler import Scheduler
 from export.engine.vocabulary import Vocabulary
 from export.repository import NANO
 from tests.export.checkpoints import local_session

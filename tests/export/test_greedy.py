@@ -13,7 +13,8 @@ from transformers import WhisperForConditionalGeneration
 
 from export.checkpoint import open_checkpoint
 from export.engine.growing import Growing, sessions
-from export.engine.scheduler import Hypothesis, Job, Scheduler
+from export.engine.jobs import Hypothesis, Job
+from export.engine.scheduler import Scheduler
 from export.engine.scores import repeats
 from export.engine.vocabulary import Vocabulary
 from export.mel import log_mel

@@ -156,6 +156,7 @@ def test_an_export_holds_valid_graphs_and_nothing_else(precision: str, saved: Pa
         "whisper_toy/1/whisper_engine/batch.py",
         "whisper_toy/1/whisper_engine/confidence.py",
         "whisper_toy/1/whisper_engine/growing.py",
+        "whisper_toy/1/whisper_engine/jobs.py",
         "whisper_toy/1/whisper_engine/scheduler.py",
         "whisper_toy/1/whisper_engine/scores.py",
         "whisper_toy/1/whisper_engine/slots.py",

@@ -12,7 +12,8 @@ import pytest
 
 from export.checkpoint import open_checkpoint
 from export.engine.growing import Growing, sessions
-from export.engine.scheduler import Hypothesis, Job, Scheduler
+from export.engine.jobs import Hypothesis, Job
+from export.engine.scheduler import Scheduler
 from export.engine.scores import Listed, Podium, Rule, entropy, log_softmax
 from export.engine.slots import DeviceUnavailable, Place, Slots, open_session
 from export.engine.vocabulary import AUTO, Vocabulary
