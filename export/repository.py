@@ -26,8 +26,8 @@ IN_THE_BOX = {folder.name: folder for folder in sorted((Path(export.__file__).pa
 NANO = IN_THE_BOX["nano"]
 
 ENGINE_FILES = (
-    "__init__.py", "alignment.py", "batch.py", "confidence.py", "growing.py", "jobs.py", "scheduler.py", "scores.py", "slots.py",
-    "usage.py", "vocabulary.py", "windows.py",
+    "__init__.py", "alignment.py", "batch.py", "confidence.py", "growing.py", "jobs.py", "scheduler.py", "scores.py",
+    "slots.py", "usage.py", "vocabulary.py", "windows.py",
 )  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
 """It goes into folder names, Triton's config and URLs."""

@@ -38,7 +38,7 @@ synthetic voices, so **real speech wants a real Whisper**: `voiceforge models pu
 - Texts: a sentence generator (ours, Apache-2.0), definitions and usage examples of WordNet 3.0 (Princeton's WordNet
   licence), fortunes (BSD), both from Debian packages. One sentence in fifty is held out by a hash of its words.
 {more_texts}- Voices: espeak-ng (GPL-3, program output), flite rms, slt, awb, kal16 (BSD-like), festival kal and
-  cmu_us_slt_arctic_hts{more_voices}.
+  cmu_us_slt_arctic_hts{more_voices}{natural}.
 - Real speech: `kathleen_en/train`, 1.25 h of one US English speaker (rhasspy/dataset-voice-kathleen, CC0).
 """
 
@@ -48,6 +48,7 @@ _ENGLISH = {
     "prompt": "English only, prompt as in the official `.en` models.",
     "more_texts": "",
     "more_voices": "",
+    "natural": "; from step 20,400 on SVOX Pico en-US and en-GB (Apache-2.0)",
 }
 _MULTILINGUAL = {
     "title": "the checkpoint in the box, of several languages",
@@ -56,15 +57,18 @@ _MULTILINGUAL = {
     "more_texts": "- German, Spanish, French, Italian: phrase books (ours, Apache-2.0), GIMP's manual (GFDL), the Debian\n"
     "  Administrator's Handbook (GPL-2+ or CC-BY-SA 3.0), fortunes in German, Spanish and Italian (GPL, or free to copy).\n",
     "more_voices": ", for Italian also lp and pc (GPL-2+, program output)",
+    "natural": "",
 }
 
-_HISTORY = """the stages are in `train.py`.
+_HISTORY = """the stages are in `curriculum.py`.
 The encoder began with 4 layers and was made deeper after 11,600 steps (`python -m export.nano deepen`);
 the first 14,750 steps were AdamW's alone, before `train.py` took Muon; from step 17,250 on, two runs with a core each
 averaged their weights every hundred steps, and from 17,850 on three quarters of the recordings were
-put together from halves of two.
+put together from halves of two. From 20,400 on: 94,000 utterances, SVOX Pico's voices among those that speak them, other
+microphones, another pace, crowds and calls as noise, and, where the audio begins within a sentence, what was said before as a
+prompt.
 """
-_HISTORY_MULTILINGUAL = """the stages are `MULTILINGUAL` in `train.py`.
+_HISTORY_MULTILINGUAL = """the stages are `MULTILINGUAL` in `curriculum.py`.
 It began with the layers of `nano` (`python -m export.nano multilingual`); two runs with a core each averaged their weights
 every hundred steps. Three utterances in ten are English, the rest the other languages in equal parts.
 """

@@ -38,8 +38,8 @@ def synthesise(
     seed: int = 1,
     language: Languages = ["en"],  # noqa: B006 - typer's
 ) -> None:
-    """Make the training shards, `n` utterances of each language, and held-out test sets (espeak-ng, flite, festival; 35-45
-    a second)."""
+    """Make the training shards, `n` utterances of each language, and held-out test sets (espeak-ng, flite, festival, SVOX
+    Pico; some hundred a second)."""
     for code in language:
         corpus.synthesise_test(work / "test", language=code)
         corpus.synthesise(work / "data", n, seed=seed, workers=workers, language=code)
