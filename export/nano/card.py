@@ -65,8 +65,8 @@ The encoder began with 4 layers and was made deeper after 11,600 steps (`python 
 the first 14,750 steps were AdamW's alone, before `train.py` took Muon; from step 17,250 on, two runs with a core each
 averaged their weights every hundred steps, and from 17,850 on three quarters of the recordings were
 put together from halves of two. From 20,400 on: 94,000 utterances, SVOX Pico's voices among those that speak them, other
-microphones, another pace, crowds and calls as noise, and, where the audio begins within a sentence, what was said before as a
-prompt.
+microphones, another pace, crowds and calls as noise, and, where the audio begins within a sentence, what was said before as
+a prompt.
 """
 _HISTORY_MULTILINGUAL = """the stages are `MULTILINGUAL` in `curriculum.py`.
 It began with the layers of `nano` (`python -m export.nano multilingual`); two runs with a core each averaged their weights
