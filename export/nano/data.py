@@ -34,6 +34,8 @@ EASY = frozenset({"flite:rms", "flite:slt", "flite:kal16", "espeak:en-us"})
 CHARS = " abcdefghijklmnopqrstuvwxyz'"
 IGNORE = -100
 TIMESTAMP_S = 0.02
+CUT_S = 0.05
+"""Deviation of a cut from where one word ends and the next one begins: nobody knows exactly."""
 
 
 def max_tokens(bucket_s: int) -> int:
@@ -257,9 +259,10 @@ class Batches(IterableDataset[Batch]):
         e.words, e.complete = e.words[:heard], False
 
     def _cut_off(self, r: np.random.Generator, e: Example, prompted: float) -> None:
-        """Begins the audio between two words, as the window behind a cut in long speech does."""
+        """Begins the audio between two words, more or less, as the window behind a cut in long speech does."""
         k = int(r.integers(1, len(e.words) - 2))
-        at = (e.words[k - 1][2] + e.words[k][1]) / 2
+        middle = (e.words[k - 1][2] + e.words[k][1]) / 2
+        at = min(max(middle + r.normal(0, CUT_S), e.words[k - 1][1] + 0.05), e.words[k][1] + 0.05)
         e.audio = e.audio[int(at * SAMPLE_RATE) :]
         later = lambda spans: [(n, max(0.0, a - at), b - at) for n, a, b in spans if b > at]  # noqa: E731 - used at once
         e.phones, e.words = later(e.phones), later(e.words[k:])
