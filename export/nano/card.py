@@ -61,6 +61,7 @@ _MULTILINGUAL = {
 }
 
 _HISTORY = """the stages are in `curriculum.py`.
+The first 20,400 steps took 9 hours of a core or two.
 The encoder began with 4 layers and was made deeper after 11,600 steps (`python -m export.nano deepen`);
 the first 14,750 steps were AdamW's alone, before `train.py` took Muon; from step 17,250 on, two runs with a core each
 averaged their weights every hundred steps, and from 17,850 on three quarters of the recordings were
@@ -97,12 +98,15 @@ def text(run: Path, checkpoint: Path, scores: Sequence[Path]) -> str:
     told = _MULTILINGUAL | {"prompt": _MULTILINGUAL["prompt"].format(languages=", ".join(codes))} if codes else _ENGLISH
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     hours = sum(BATCH_S * 50 / max(1e-9, row["audio_s_per_s"]) for row in rows) / 3600
+    began = rows[0]["step"]  # of a run made of a packed checkpoint, where that one ended
+    since = f"from {began:,} on in " if began > 1000 else ""
     found = [json.loads(path.read_text()) for path in scores]
     yaml = f"[{', '.join(codes)}]" if codes else "en"
     return "".join(
         [
             _HEAD.format(name=checkpoint.name, yaml=yaml, parameters=_parameters(checkpoint) / 1e6, **shape, **told),
-            f"\n## Training\n{rows[-1]['step']:,} steps of 64-80 s of audio, bf16, {hours:.1f} hours of a CPU core or two; ",
+            f"\n## Training\n{rows[-1]['step']:,} steps of 64-80 s of audio, bf16, ",
+            f"{since}{hours:.1f} hours of a CPU core or two; ",
             _HISTORY_MULTILINGUAL if codes else _HISTORY,
             _error_rates(found) if found else "",
             _LIMITS,
