@@ -180,6 +180,7 @@ def train(
         batch_size=None,
         num_workers=plan.workers,
         prefetch_factor=6,
+        multiprocessing_context="spawn",  # threads of this process may hold locks that a fork would never see released
     )
     model.train()
     meeting = Partner(partner) if partner else None
