@@ -37,7 +37,7 @@ class Plan:
     """The numbers of a run: warm-up from `begin`, decay until `steps`. A run goes on from where another one ended."""
 
     begin: int = 0
-    """Of a run made of a packed checkpoint: where that one ended, whatever is given here."""
+    """A run that is resumed keeps its own; one made of a packed checkpoint has that one's last step."""
     steps: int = 6_700
     warmup: int = 300
     decay: float = 0.35
