@@ -20,6 +20,7 @@ import numpy as np
 import soundfile
 
 from export.nano import synth, texts
+from export.nano.languages import LANGUAGES
 
 log = logging.getLogger(__name__)
 SHARD_SIZE = 2000
@@ -91,10 +92,20 @@ def _spoken(sentences: list[str], seed: int, cast: Cast, language: str) -> Itera
             yield utterance
     for name, batch in festival.items():
         voice = synth.Voice("festival", name, r.uniform(0.85, 1.25))
-        try:
-            yield from (u for u in synth.festival_batch(batch, voice) if len(u.audio) <= 12 * synth.SAMPLE_RATE)
-        except Exception as error:
-            log.warning("skipped %d sentences in %s: %s", len(batch), name, error)
+        yield from (u for u in _in_one_process(batch, voice) if len(u.audio) <= 12 * synth.SAMPLE_RATE)
+
+
+def _in_one_process(batch: list[str], voice: synth.Voice) -> Iterator[synth.Utterance]:
+    """festival ends at a sentence that it chokes on, which is found by halves and left out."""
+    try:
+        yield from list(synth.festival_batch(batch, voice))
+    except Exception as error:
+        if len(batch) == 1:
+            log.warning("skipped %r in %s: %s", batch[0], voice, error)
+        else:
+            middle = len(batch) // 2
+            yield from _in_one_process(batch[:middle], voice)
+            yield from _in_one_process(batch[middle:], voice)
 
 
 def make_shard(folder: Path, name: str, sentences: list[str], seed: int, cast: Cast, language: str = "en") -> str:
@@ -115,6 +126,8 @@ def synthesise(folder: Path, n: int, *, seed: int = 1, workers: int = 2, n_easy:
         log.warning("pico2wave is not installed (docs/models.md): fewer voices")
     natural = synth.pico_voice if synth.has_pico() else synth.seen_voice
     rota = [synth.seen_voice, natural, synth.varied_voice, synth.varied_voice]  # espeak is ten times as fast as the others
+    if language != "en" and LANGUAGES[language].festival:
+        rota[2] = synth.diphone_voice
     planned: list[tuple[str, list[str], int, Cast]] = []
     for k in range(0, len(sentences), SHARD_SIZE):
         at = k // SHARD_SIZE

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,10 @@ class Curriculum:
     """Share that is spoken now faster, now slower."""
     crowd: float = 0.0
     """Share in which others talk, if there is noise at all."""
-    english: float = 0.3
-    """Share of English where there are other languages, each of which has as much of the rest."""
+    languages: Mapping[str, float] = field(default_factory=lambda: {"en": 12 / 7})
+    """How often each is heard, of those that there are; 1 where none is said. English beside four others: 30 %."""
+    rare: float = 0.0
+    """Share of utterances that are drawn by how rare their words are; see `pools.py`."""
     recorded: float = 0.07
     """Share of real speech."""
     spliced: float = 0.0
@@ -82,6 +85,7 @@ STAGES: list[tuple[int, Curriculum]] = [
 ]
 """The step from which on each is seen, in English."""
 
+_FLUENT = replace(_SPLICED, distort=0.6, joined=0.4, single=0.05, quietest_db=6)
 MULTILINGUAL: list[tuple[int, Curriculum]] = [
     (
         0,
@@ -89,7 +93,13 @@ MULTILINGUAL: list[tuple[int, Curriculum]] = [
             max_s=5, distort=0.3, spec=0, batch_s=64, formants=0.2, recorded=0.1, spliced=0.75, joined=0, single=0.05
         ),
     ),
-    (1200, replace(_SPLICED, distort=0.6, joined=0.4, single=0.05, quietest_db=6)),
+    (1200, _FLUENT),
+    (
+        5200,
+        replace(
+            _FLUENT, languages={"en": 1.5, "fr": 1.4, "it": 1.2, "de": 0.8, "es": 0.8}, rare=0.6, formants=0.5, pace=0.3
+        ),
+    ),
 ]
 """Of a run that `multilingual.py` began: the encoder can hear already, but four languages are spelled first in short, clean
 sentences."""

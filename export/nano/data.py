@@ -22,6 +22,7 @@ from torch.utils.data import IterableDataset
 from export.mel import log_mel
 from export.nano import augment, corpus
 from export.nano.curriculum import Curriculum
+from export.nano.pools import Pool, next_language
 from export.nano.synth import PAUSES, SAMPLE_RATE
 from export.nano.tokenizer import languages_of
 
@@ -125,9 +126,9 @@ class Batches(IterableDataset[Batch]):
         info = torch.utils.data.get_worker_info()
         worker, n_workers = (info.id, info.num_workers) if info else (0, 1)
         r = np.random.default_rng((self.seed, worker, self.start))
-        by_language: dict[str, list[corpus.Item]] = defaultdict(list)
+        by_language: dict[str, Pool] = defaultdict(Pool)
         by_voice: dict[str, list[corpus.Item]] = defaultdict(list, {v: list(i) for v, i in self.spoken_by.items()})
-        easy: list[corpus.Item] = []
+        easy, recorded = Pool(), Pool(self.recorded)
         known: set[Path] = set()
         step = self.start + worker
         pools: dict[int, list[Example]] = defaultdict(list)
@@ -136,21 +137,20 @@ class Batches(IterableDataset[Batch]):
             for shard in sorted(set(self.folder.glob("*.jsonl")) - known):  # some may still be on their way
                 known.add(shard)
                 for i in corpus.read_shard(shard):
-                    by_language[i.language].append(i)
+                    by_language[i.language].add([i])
                     by_voice[i.voice].append(i)
                     if i.voice in EASY:
-                        easy.append(i)
+                        easy.add([i])
             while True:
-                others = sorted(code for code in by_language if code != "en")
-                english = not others or r.random() < curriculum.english
-                everybody = by_language["en" if english else others[int(r.integers(len(others)))]]
+                code = next_language(r, by_language, curriculum.languages)
+                everybody = by_language[code]
                 pool = easy if curriculum.easy_only else everybody
-                if self.recorded and english and not curriculum.easy_only and r.random() < curriculum.recorded:
-                    pool = self.recorded
-                item = pool[int(r.integers(len(pool)))]
+                if recorded.items and code == "en" and not curriculum.easy_only and r.random() < curriculum.recorded:
+                    pool = recorded
+                item = pool.draw(r, curriculum.rare)
                 if item.n_samples / SAMPLE_RATE > curriculum.max_s or item.n_samples < 4800:
                     continue
-                example = self._example(r, item, by_voice[item.voice], everybody, curriculum)
+                example = self._example(r, item, by_voice[item.voice], everybody.items, curriculum)
                 bucket = next((b for b in BUCKETS_S if len(example.audio) <= b * SAMPLE_RATE), None)
                 if bucket is None:
                     continue

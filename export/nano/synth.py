@@ -107,6 +107,11 @@ def pico_voice(r: random.Random, language: str = "en") -> Voice:
     return Voice("pico", r.choice(PICO[language]), r.uniform(0.8, 1.3), r.uniform(0.75, 1.35))
 
 
+def diphone_voice(r: random.Random, language: str) -> Voice:
+    """One of festival's, whose joins make them the hardest to understand."""
+    return Voice("festival", r.choice(LANGUAGES[language].festival), r.uniform(0.85, 1.2))
+
+
 def has_pico() -> bool:
     return shutil.which("pico2wave") is not None
 

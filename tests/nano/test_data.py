@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from export.mel import log_mel
 from export.nano import augment, corpus, english, synth, texts, tokenizer
 from export.nano.curriculum import Curriculum
 from export.nano.data import BUCKETS_S, IGNORE, Batches, max_tokens, phone_table
+from export.nano.pools import Pool, next_language
 from export.repository import NANO
 
 
@@ -218,3 +221,36 @@ def test_a_shard_that_is_being_made_is_not_there_yet(tmp_path: Path):
     corpus.write_shard(tmp_path, "shard-000", making())
     assert len(corpus.read(tmp_path)) == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["shard-000.jsonl", "shard-000.pcm"]
+
+
+def test_rare_words_are_heard_more_often_where_that_is_asked_for():
+    said = ["The train is late."] * 900 + ["The train is here."] * 99 + ["The zebra is late."]
+    pool = Pool(corpus.Item(Path(), 0, 1, text, "espeak:en", [], []) for text in said)
+    r = np.random.default_rng(1)
+    drawn = {rare: Counter(pool.draw(r, rare).text for _ in range(4000)) for rare in (0.0, 0.5, 1.0)}
+    share = {rare: found["The zebra is late."] / 4000 for rare, found in drawn.items()}
+    assert share[0.0] < 0.004
+    expected = (1 + 2 * 1000**-0.5 + 901**-0.5) / 4  # its words are heard once, in all, and in most
+    others = (900 * (3 * 1000**-0.5 + 901**-0.5) + 99 * (3 * 1000**-0.5 + 99**-0.5)) / 4
+    assert share[1.0] == pytest.approx(expected / (expected + others), rel=0.4)
+    assert share[0.0] < share[0.5] < share[1.0]
+    pool.add([corpus.Item(Path(), 0, 1, "Quagga.", "espeak:en", [], [])])
+    assert any(pool.draw(r, 1.0).text == "Quagga." for _ in range(1000)), "what comes later is drawn too"
+
+
+def test_languages_are_drawn_by_their_shares():
+    r = np.random.default_rng(2)
+    drawn = Counter(next_language(r, ["it", "en", "de"], {"en": 2.0, "fr": 50.0}) for _ in range(8000))
+    assert drawn["en"] / 8000 == pytest.approx(0.5, abs=0.03)
+    assert drawn["de"] / 8000 == pytest.approx(0.25, abs=0.03)
+    assert {next_language(r, ["en"], {}) for _ in range(5)} == {"en"}
+
+
+def test_a_sentence_that_festival_chokes_on_costs_one_sentence(caplog):
+    if not shutil.which("festival"):
+        pytest.skip("festival is not installed")
+    voice = synth.Voice("festival", "kal_diphone")
+    sentences = ["The train is late.", 'It is "raining".', "Please close the door."]
+    said = [u.text for u in corpus._in_one_process(sentences, voice)]
+    assert said == [sentences[0], sentences[2]]
+    assert "skipped" in caplog.text
