@@ -1,4 +1,4 @@
-"""Whisper's log-mel features in numpy: the constants that the exporter puts into the graph and training uses too.
+"""The constants of Whisper's log-mel features: the exporter puts them into the graph, training uses them too.
 
 Source: openai/whisper `audio.py` (n_fft 400, hop 160, Hann, power spectrum, Slaney mel filters, log10 clamped 8 below
 the maximum, scaled by (x + 4) / 4). The filters follow librosa's `htk=False, norm="slaney"`.
@@ -57,12 +57,3 @@ def dft_matrices() -> tuple[Float, Float]:
     angle = 2 * np.pi * np.outer(np.arange(N_FFT // 2 + 1), np.arange(N_FFT)) / N_FFT
     window = hann_window().astype(np.float64)
     return (np.cos(angle) * window).astype(np.float32), (-np.sin(angle) * window).astype(np.float32)
-
-
-def log_mel(audio: Float, n_mels: int = 80) -> Float:
-    """Float PCM (n,) in -1..1, n a multiple of 160, to log-mel float32 (n_mels, n / 160)."""
-    padded = np.pad(audio.astype(np.float32), N_FFT // 2, mode="reflect")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP][: len(audio) // HOP]
-    power = np.abs(np.fft.rfft(frames * hann_window(), axis=1)) ** 2
-    log = np.log10(np.maximum(mel_filters(n_mels) @ power.T, 1e-10))
-    return ((np.maximum(log, log.max() - 8.0) + 4.0) / 4.0).astype(np.float32)

@@ -19,9 +19,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from export.mel import log_mel
 from export.nano import augment, corpus
 from export.nano.curriculum import Curriculum
+from export.nano.features import log_mel
 from export.nano.pools import Pool, next_language
 from export.nano.synth import PAUSES, SAMPLE_RATE
 from export.nano.tokenizer import languages_of

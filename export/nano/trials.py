@@ -22,12 +22,12 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from export.mel import log_mel
 from export.nano import card, corpus, package
 from export.nano import evaluate as evaluation
 from export.nano import tokenizer as bpe
 from export.nano.curriculum import STAGES
 from export.nano.data import BUCKETS_S, IGNORE
+from export.nano.features import log_mel
 from export.nano.model import Whisper, deepened
 from export.nano.multilingual import embeddings
 from export.nano.synth import SAMPLE_RATE

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from export.mel import log_mel
 from export.nano import augment, corpus, english, synth, texts, tokenizer
 from export.nano.curriculum import Curriculum
 from export.nano.data import BUCKETS_S, IGNORE, Batches, max_tokens, phone_table
+from export.nano.features import log_mel
 from export.nano.pools import Pool, next_language
 from export.repository import NANO
 
