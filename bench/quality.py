@@ -7,22 +7,28 @@ silence and noise. Writes docs/quality/README.md, its pictures, and quality.json
 
 from __future__ import annotations
 
-import argparse
+import hashlib
 import itertools
 import json
 import platform
-from collections.abc import Mapping, Sequence
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import soundfile
 import soxr
+import typer
+from rich.console import Console
+from rich.progress import track
 
 from bench import pictures
 from bench.languages import languages
 from bench.local import RATE, LocalEngine, Pcm, Playing, Told
+from export.checkpoint import open_checkpoint
 from export.confidence import calibration_error, judged, judged_words
 from export.engine.confidence import Calibrator
 from export.nano import corpus
@@ -32,6 +38,7 @@ from frontend.speech.events import Final, Partial
 from frontend.speech.settings import SessionSettings
 from frontend.speech.stabilizer import StabilizerSettings
 
+console = Console()
 OUT = Path(__file__).parent.parent / "docs" / "quality"
 LEAD, TRAIL = np.zeros(RATE // 2, np.int16), np.zeros(RATE, np.int16)
 """Silence around each clip: speech begins and ends by the VAD, not by the file."""
@@ -102,7 +109,7 @@ def streaming(
     audio_s = sum(map(len, heard)) / RATE
     for name, settings in policies.items():
         found, before = Streamed(), (engine.n_decodes, engine.encoded_s, engine.busy_s)
-        for audio in heard:
+        for audio in track(heard, name, console=console):
             found.add(Playing(engine, settings).play(np.concatenate([audio, TRAIL])))
         wer = word_errors(references, found.texts).wer
         rows[name] = {
@@ -248,16 +255,22 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def report(found: dict[str, Any]) -> str:
-    """docs/quality/README.md."""
-    parts = ["# Quality, measured\n", f"`python -m bench.quality`; {found['conditions']}.\n"]
+def report(known: dict[str, Any]) -> str:
+    """docs/quality/README.md, of what quality.json holds."""
+    found = {name: part["found"] for name, part in known.items()}
+    n = {name: f", {part['measured']['utterances']} utterances at most" for name, part in known.items()}
+    parts = ["# Quality, measured\n"]
+    parts.append(
+        f"`python -m bench.quality`; checkpoint `{known['streaming']['measured']['checkpoint']}`, fp32, greedy, normaliser "
+        f"{NORMALISER}, {known['streaming']['measured']['machine']}, one thread.\n"
+    )
     parts.append(
         "Sessions are played in virtual time, each decode taking 30 ms; each clip is heard behind five different silences. "
         "Gap: WER of streamed finals minus WER of one offline pass over the same audio. Churn: words of partials that later "
         "changed, per final word. Settled after: from a word's end to the partial or final in which it is settled.\n"
     )
     for name, rows in found["streaming"].items():
-        parts.append(f"## Streaming policies: {name}\n")
+        parts.append(f"## Streaming policies: {name}{n['streaming']}\n")
         body = [
             [
                 policy, r["wer"], r.get("gap", ""), r.get("churn", ""), r.get("settled_words_changed", ""),
@@ -271,7 +284,7 @@ def report(found: dict[str, Any]) -> str:
              "decodes an utterance",
              "seconds encoded per second", "engine seconds per second"], body,
         ))  # fmt: skip
-    parts.append("## Speech without an endpoint\n")
+    parts.append(f"## Speech without an endpoint{n['long_speech']}, again and again\n")
     rows = [[k, v["wer"], v.get("minutes", ""), v.get("finals", ""), v.get("same_word_on_both_sides_of_a_cut", "")]
             for k, v in found["long_speech"].items()]  # fmt: skip
     parts.append(table(["", "WER %", "minutes", "finals", "same word on both sides of a cut"], rows))
@@ -279,15 +292,15 @@ def report(found: dict[str, Any]) -> str:
     parts.append("## Word times\n")
     parts.append(f"Against the synthesiser's own, {times['edges']} edges of rightly recognised words: median "
                  f"{times['median_ms']:.0f} ms, p95 {times['p95_ms']:.0f} ms.\n")  # fmt: skip
-    parts.append("## Word confidence\n\nExpected calibration error, 10 bins of equal width.\n")
+    parts.append(f"## Word confidence{n['confidence']}\n\nExpected calibration error, 10 bins of equal width.\n")
     rows = [[k, v["words"], v["right"], v["ece_as_decoded"], v["ece"]] for k, v in found["confidence"].items()]
     parts.append(table(["set", "words", "share right", "as decoded", "calibrated"], rows))
     parts.append("![reliability](reliability.png)\n")
-    if rows := found.get("languages"):
-        parts.append("## Languages\n")
+    if rows := found.get(LANGUAGES):
+        parts.append(f"## Languages{n[LANGUAGES]}\n")
         parts.append(
-            "`nano-multi`; sentences it was not trained on, in voices trained on (`seen`) and others. Found in 2 s: the "
-            "language, from the first two seconds. `multi`: sessions that are not told it.\n"
+            f"`{known[LANGUAGES]['measured']['checkpoint']}`; sentences not trained on, in voices trained on (`seen`) "
+            "and others. Found in 2 s: the language, from the first two seconds. `multi`: sessions that are not told it.\n"
         )
         body = [[k, *(v[c] for c in ("wer", "wer_streamed", "wer_multi", "found_in_2_s", "found_in_finals", "utterances"))]
                 for k, v in rows.items()]  # fmt: skip
@@ -322,43 +335,95 @@ def local_engine(checkpoint: Path, repository: Path) -> LocalEngine:
     return LocalEngine(repository)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("runs/nano"), help="folder of the test sets; made when absent")
-    parser.add_argument("--shared", type=Path, default=Path("../shared/speech"), help="recordings: noises, kathleen_en")
-    parser.add_argument("--checkpoint", type=Path, default=NANO)
-    parser.add_argument(
-        "--multilingual", type=Path, default=IN_THE_BOX["nano-multi"], help="checkpoint of several languages"
-    )
-    parser.add_argument("--limit", type=int, default=400, help="utterances of each set")
-    parser.add_argument("--hours", type=float, default=1.0, help="of speech without endpoints")
-    parser.add_argument("--out", type=Path, default=OUT)
-    args = parser.parse_args()
-    sets = test_sets(args.work, args.shared, args.limit)
-    repository = args.work / "quality-repository"
-    engine = local_engine(args.checkpoint, repository)
-    name = "`nano`" if args.checkpoint == NANO else args.checkpoint.name
-    try:
-        found: dict[str, Any] = {
-            "conditions": f"checkpoint {name}, fp32, {args.limit} utterances of each set at most, greedy, "
-            f"normaliser {NORMALISER}, {platform.machine()}, one thread",
-            "streaming": {n: streaming(engine, items) for n, items in sets.items() if n != "unseen"},
-            "long_speech": long_speech(engine, sets["seen"], args.hours),
-            "word_times": word_times(engine, sets["seen"]),
-            "confidence": confidence(engine, sets),
-            "nothing_said": nothing_said(engine, args.shared),
-        }
-        args.out.mkdir(parents=True, exist_ok=True)
-        example = next(i for i in sets["seen"] if 4.0 < i.n_samples / RATE < 6.0)
-        pictures.stream(engine, np.concatenate([LEAD, example.audio(), TRAIL]), args.out / "stream.png")
-        pictures.reliability(found["confidence"], args.out / "reliability.png")
-    finally:
-        engine.close()
-    found["languages"] = multilingual(args.multilingual, args.work, repository, args.limit)
-    (args.out / "quality.json").write_text(json.dumps(found, indent=1) + "\n")
-    (args.out / "README.md").write_text(report(found))
-    print(report(found))
+@dataclass
+class Bench:
+    """What the parts are measured with."""
+
+    engine: LocalEngine
+    sets: dict[str, Sequence[corpus.Item]]
+    shared: Path
+    hours: float
+
+
+PARTS: dict[str, Callable[[Bench], Any]] = {
+    "streaming": lambda b: {n: streaming(b.engine, items) for n, items in b.sets.items() if n != "unseen"},
+    "long_speech": lambda b: long_speech(b.engine, b.sets["seen"], b.hours),
+    "word_times": lambda b: word_times(b.engine, b.sets["seen"]),
+    "confidence": lambda b: confidence(b.engine, b.sets),
+    "nothing_said": lambda b: nothing_said(b.engine, b.shared),
+}
+LANGUAGES = "languages"
+ALL = [*PARTS, LANGUAGES]
+
+
+def keep(out: Path, part: str, measured: Mapping[str, Any], found: Any) -> None:
+    """Writes a part into quality.json at once, and the page when all parts are there, of the same checkpoint."""
+    path = out / "quality.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    known[part] = {"measured": measured, "found": found}
+    path.write_text(json.dumps(known, indent=1) + "\n")
+    missing = [name for name in ALL if name not in known]
+    versions = {known[name]["measured"]["files"] for name in PARTS if name in known}
+    if missing or len(versions) > 1:
+        old = [name for name in PARTS if name in known and known[name]["measured"]["files"] != measured["files"]]
+        why = f"{', '.join(missing)} missing" if missing else f"{', '.join(old)} are of another checkpoint"
+        console.print(f"README.md is not written: {why}; --part measures one")
+        return
+    (out / "README.md").write_text(report(known))
+
+
+def files_of(checkpoint: Path) -> str:
+    """The beginning of a hash of its files."""
+    files = open_checkpoint(str(checkpoint)).hashes()
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def main(
+    part: Annotated[list[str], typer.Option(help=f"{', '.join(ALL)}; once for each.")] = ALL,
+    work: Annotated[Path, typer.Option(help="Folder of the test sets; made when absent.")] = Path("runs/nano"),
+    shared: Annotated[Path, typer.Option(help="Recordings: noises, kathleen_en.")] = Path("../shared/speech"),
+    checkpoint: Path = NANO,
+    several: Annotated[Path, typer.Option("--multilingual", help="Checkpoint of several languages.")] = IN_THE_BOX[
+        "nano-multi"
+    ],
+    limit: Annotated[int, typer.Option(help="Utterances of each set.")] = 400,
+    hours: Annotated[float, typer.Option(help="Of speech without endpoints.")] = 1.0,
+    out: Path = OUT,
+) -> None:
+    """Measure, one part after the other; each is written down when it is done."""
+    if unknown := sorted({*part} - {*ALL}):
+        raise typer.BadParameter(f"{', '.join(unknown)}: the parts are {', '.join(ALL)}")
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as repository:
+        if {*part} & {*PARTS}:
+            bench = Bench(local_engine(checkpoint, Path(repository)), test_sets(work, shared, limit), shared, hours)
+            measured = {
+                "checkpoint": checkpoint.name,
+                "files": files_of(checkpoint),
+                "utterances": limit,
+                "machine": platform.machine(),
+            }
+            try:
+                for name in (n for n in PARTS if n in part):
+                    began = time.monotonic()
+                    found = PARTS[name](bench)
+                    keep(out, name, measured, found)
+                    console.print(f"{name}: {time.monotonic() - began:.0f} s")
+                    if name == "confidence":
+                        pictures.reliability(found, out / "reliability.png")
+                example = next(i for i in bench.sets["seen"] if 4.0 < i.n_samples / RATE < 6.0)
+                pictures.stream(bench.engine, np.concatenate([LEAD, example.audio(), TRAIL]), out / "stream.png")
+            finally:
+                bench.engine.close()
+        if LANGUAGES in part:
+            measured = {
+                "checkpoint": several.name,
+                "files": files_of(several),
+                "utterances": limit,
+                "machine": platform.machine(),
+            }
+            keep(out, LANGUAGES, measured, multilingual(several, work, Path(repository), limit))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import multiprocessing
 import random
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -121,7 +122,8 @@ def synthesise(folder: Path, n: int, *, seed: int = 1, workers: int = 2, n_easy:
     easy = [t for t in sentences if len(t.split()) <= 9][:n_easy] if language == "en" else []
     chosen = set(easy)
     sentences = easy + [t for t in sentences if t not in chosen]
-    prefix = "shard" if language == "en" else language
+    again = "" if seed == 1 else f"-{seed}"  # more of it, beside what another seed made
+    prefix = ("shard" if language == "en" else language) + again
     if not synth.has_pico():
         log.warning("pico2wave is not installed (docs/models.md): fewer voices")
     natural = synth.pico_voice if synth.has_pico() else synth.seen_voice
@@ -135,8 +137,8 @@ def synthesise(folder: Path, n: int, *, seed: int = 1, workers: int = 2, n_easy:
         planned.append((f"{prefix}-{at:03d}", sentences[k : k + SHARD_SIZE], seed + k, cast))
     if language == "en":
         for at, cast in enumerate(rota[: 1 + n // 10 // SHARD_SIZE]):
-            planned.append((f"words-{at:03d}", texts.single_words(SHARD_SIZE, seed + at), seed + at, cast))
-    with ProcessPoolExecutor(workers) as pool:
+            planned.append((f"words{again}-{at:03d}", texts.single_words(SHARD_SIZE, seed + at), seed + at, cast))
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         missing = [job for job in planned if not (folder / f"{job[0]}.jsonl").exists()]
         for done in [pool.submit(make_shard, folder, *job, language) for job in missing]:
             log.info("%s", done.result())

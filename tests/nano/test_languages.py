@@ -117,6 +117,15 @@ SENTENCES = {
 }
 
 
+def test_another_seed_makes_more_shards_beside_the_first_and_no_shard_twice(tmp_path: Path):
+    for seed in (1, 2, 2):
+        corpus.synthesise(tmp_path, 6, seed=seed, workers=1, language="de")
+    assert sorted(p.name for p in tmp_path.glob("*.jsonl")) == ["de-000.jsonl", "de-2-000.jsonl"]
+    first, more = (corpus.read_shard(tmp_path / name) for name in ("de-000.jsonl", "de-2-000.jsonl"))
+    assert {i.language for i in (*first, *more)} == {"de"}
+    assert {i.text for i in first} != {i.text for i in more}
+
+
 @pytest.fixture
 def english(tmp_path: Path, speak) -> Path:
     """A checkpoint of four steps, beside shards in two languages."""
