@@ -58,6 +58,7 @@ TRIALS = (
     Trial("SpecAugment six times as often", {"spec": 0.6}),
     Trial("no formant shift", {"formants": 0.0}),
     Trial("rooms, codecs and noise half as often", {"distort": 0.45}),
+    Trial("rare words more often", {"rare": 0.6}),
     Trial("4 decoder layers", decoder_layers=4),
     Trial("768 tokens", vocab=768),
     Trial("3,072 tokens", vocab=3072),
