@@ -24,7 +24,7 @@ def log_mel(audio: Float, n_mels: int = 80) -> Float:
     """
     padded = np.pad(audio.astype(np.float32), N_FFT // 2, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP][: len(audio) // HOP]
-    spectrum = scipy.fft.rfft(frames * hann_window(), axis=1)
+    spectrum = np.asarray(scipy.fft.rfft(frames * hann_window(), axis=1))
     power = spectrum.real**2 + spectrum.imag**2
     log = np.log10(np.maximum(_filters(n_mels) @ power.T, 1e-10))
     return (np.maximum(log, log.max() - 8.0) + 4.0) / 4.0
