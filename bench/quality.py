@@ -237,6 +237,7 @@ def nothing_said(engine: LocalEngine, shared: Path) -> dict[str, Any]:
 def multilingual(checkpoint: Path, work: Path, repository: Path, limit: int) -> dict[str, Any]:
     """`languages` of each language's test sets."""
     export_whisper(str(checkpoint), repository, precision="fp32", name="multi")
+    export_silero(repository)
     engine = LocalEngine(repository, "multi")
     sets: dict[str, Sequence[corpus.Item]] = {}
     try:
