@@ -16,7 +16,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bench.quality import local_engine, long_speech, streaming, table, test_sets
+from bench.measures import local_engine, long_speech, streaming, test_sets
+from bench.quality import table
 from export.repository import NANO
 from frontend.speech.settings import SessionSettings
 
