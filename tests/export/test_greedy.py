@@ -17,7 +17,7 @@ from export.engine.jobs import Hypothesis, Job
 from export.engine.scheduler import Scheduler
 from export.engine.scores import repeats
 from export.engine.vocabulary import Vocabulary
-from export.mel import log_mel
+from export.nano.features import log_mel
 from export.repository import NANO
 from tests.export.checkpoints import Graphs
 from tests.export.recordings import padded

@@ -106,6 +106,12 @@ def test_lists_are_repeated_keys_or_json_of_the_javascript_client():
     assert live(search="[not json").options.text.search == ("[not json",)
 
 
+@pytest.mark.parametrize("name", ["search", "replace", "redact", "keyterm", "tag", "extra"])
+def test_a_list_that_is_empty_is_as_good_as_none(name: str):
+    listen = understood({name: ["[]"]}, "live")
+    assert listen == understood({}, "live")
+
+
 def test_extra_comes_back_by_key():
     assert live(extra=["a:b:c", "d"]).extra == {"a": "b:c", "d": ""}
 

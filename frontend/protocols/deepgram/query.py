@@ -121,7 +121,8 @@ class Listen:
 
 def understood(pairs: Pairs, kind: Kind) -> Listen:
     """Raises `InvalidConfig` or `InvalidAudio` for a value that cannot be; unknown keys are ignored, as Deepgram does."""
-    given = {name: _spread(values) if name in LISTS else list(values) for name, values in pairs.items() if values}
+    spread = {name: _spread(values) if name in LISTS else list(values) for name, values in pairs.items()}
+    given = {name: values for name, values in spread.items() if values}  # a list may be sent that is empty
     try:
         query = ListenQuery.model_validate({k: v if k in ("tag", "extra") else v[-1] for k, v in given.items()})
     except ValidationError as error:
