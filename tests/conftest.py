@@ -31,6 +31,9 @@ RATE = 16_000
 Pcm = np.ndarray
 Message = dict[str, Any]
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell that starts the tests in the background says so to all
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(scope="session")
 def shared_speech() -> Path:
