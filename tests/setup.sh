@@ -5,6 +5,7 @@ packages=()
 need() { command -v "$1" >/dev/null 2>&1 || packages+=("${@:2}"); }
 need espeak-ng espeak-ng
 need flite flite
+need festival festival festvox-kallpc16k
 need chromium chromium
 need node nodejs npm
 need faketime faketime

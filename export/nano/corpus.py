@@ -127,14 +127,11 @@ def synthesise(folder: Path, n: int, *, seed: int = 1, workers: int = 2, n_easy:
     if not synth.has_pico():
         log.warning("pico2wave is not installed (docs/models.md): fewer voices")
     natural = synth.pico_voice if synth.has_pico() else synth.seen_voice
+    diphones = language != "en" and bool(LANGUAGES[language].festival)
+    # espeak-ng, which speaks half of it or more, is ten times as fast as the others
     rota: list[Cast] = [
-        synth.seen_voice,
-        natural,
-        synth.varied_voice,
-        synth.varied_voice,
-    ]  # espeak is ten times as fast as the others
-    if language != "en" and LANGUAGES[language].festival:
-        rota[2] = synth.diphone_voice
+        synth.seen_voice, natural, synth.diphone_voice if diphones else synth.varied_voice, synth.varied_voice,
+    ]  # fmt: skip
     planned: list[tuple[str, list[str], int, Cast]] = []
     for k in range(0, len(sentences), SHARD_SIZE):
         at = k // SHARD_SIZE

@@ -137,10 +137,10 @@ class Batches(IterableDataset[Batch]):
             for shard in sorted(set(self.folder.glob("*.jsonl")) - known):  # some may still be on their way
                 known.add(shard)
                 for i in corpus.read_shard(shard):
-                    by_language[i.language].add([i])
+                    by_language[i.language].add(i)
                     by_voice[i.voice].append(i)
                     if i.voice in EASY:
-                        easy.add([i])
+                        easy.add(i)
             while True:
                 code = next_language(r, by_language, curriculum.languages)
                 everybody = by_language[code]

@@ -20,7 +20,7 @@ def _filters(n_mels: int) -> csr_array:
 def log_mel(audio: Float, n_mels: int = 80) -> Float:
     """Float PCM (n,) in -1..1, n a multiple of 160, to log-mel float32 (n_mels, n / 160).
 
-    In single precision throughout: nine times as fast as numpy's FFT, which knows only double.
+    In single precision throughout; numpy's FFT knows only double.
     """
     padded = np.pad(audio.astype(np.float32), N_FFT // 2, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP][: len(audio) // HOP]

@@ -19,8 +19,8 @@ class Pool:
         self.items = list(items)
         self._up_to: npt.NDArray[np.float64] | None = None
 
-    def add(self, items: Iterable[corpus.Item]) -> None:
-        self.items += items
+    def add(self, item: corpus.Item) -> None:
+        self.items.append(item)
         self._up_to = None
 
     def draw(self, r: np.random.Generator, rare: float = 0.0) -> corpus.Item:

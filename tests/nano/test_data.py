@@ -234,7 +234,7 @@ def test_rare_words_are_heard_more_often_where_that_is_asked_for():
     others = (900 * (3 * 1000**-0.5 + 901**-0.5) + 99 * (3 * 1000**-0.5 + 99**-0.5)) / 4
     assert share[1.0] == pytest.approx(expected / (expected + others), rel=0.4)
     assert share[0.0] < share[0.5] < share[1.0]
-    pool.add([corpus.Item(Path(), 0, 1, "Quagga.", "espeak:en", [], [])])
+    pool.add(corpus.Item(Path(), 0, 1, "Quagga.", "espeak:en", [], []))
     assert any(pool.draw(r, 1.0).text == "Quagga." for _ in range(1000)), "what comes later is drawn too"
 
 
