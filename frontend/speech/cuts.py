@@ -31,6 +31,8 @@ def best_pause(probabilities: Sequence[float], start: int, earliest: int, latest
 
 NEAR = 3 * FRAME
 """How far from the middle of a gap between words the quietest place is looked for; word times are that uncertain."""
+LATE = 2 * FRAME
+"""How much later than a word begins the VAD hears it: cut where speech seems least likely, problem became roblom."""
 UNSURE = 8_000
 """Words in the last 500 ms of a window may be cut off, or made up."""
 
@@ -53,7 +55,7 @@ def best_gap(
         around = probabilities[max(0, i - 1) : i + 2] or [1.0]
         score = sum(around) / len(around) - 0.1 * (middle - earliest) / max(1, latest - earliest)
         if best is None or score <= best[0]:
-            best = score, at, k
+            best = score, max(words[k - 1].start, at - LATE), k
     if best:
         return best[1], best[2]
     at = best_pause(probabilities, start, earliest, latest)
