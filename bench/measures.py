@@ -29,6 +29,8 @@ from frontend.speech.stabilizer import StabilizerSettings
 console = Console()
 LEAD, TRAIL = np.zeros(RATE // 2, np.int16), np.zeros(RATE, np.int16)
 """Silence around each clip: speech begins and ends by the VAD, not by the file."""
+QUIET = 300
+"""Of 32,768: what the synthesisers have around and between sentences is less."""
 LEADS = tuple(np.zeros(round(s * RATE), np.int16) for s in (0.3, 0.37, 0.44, 0.51, 0.58))
 """Each clip is heard with all of these before it: where the windows begin alone moves the error rate of a hundred clips by
 a point or two."""
@@ -112,42 +114,48 @@ def streaming(
     return rows
 
 
-def whole_sentences(items: Sequence[corpus.Item], gap: int, longest: int) -> list[list[corpus.Item]]:
-    """As many in a row as a window of so many samples holds, with a gap behind each."""
-    windows: list[list[corpus.Item]] = [[]]
-    for item in items:
-        if windows[-1] and sum(i.n_samples + gap for i in [*windows[-1], item]) > longest:
+def without_silence(audio: Pcm) -> Pcm:
+    """From the first sound to the last one, 10 ms around them."""
+    loud = np.flatnonzero(np.abs(audio.astype(np.int32)) > QUIET)
+    return audio[max(0, loud[0] - RATE // 100) : loud[-1] + RATE // 100] if len(loud) else audio
+
+
+def whole_sentences(said: Sequence[tuple[Pcm, str]], longest: int) -> list[list[tuple[Pcm, str]]]:
+    """As many in a row as a window of so many samples holds."""
+    windows: list[list[tuple[Pcm, str]]] = [[]]
+    for audio, text in said:
+        if windows[-1] and sum(len(a) for a, _ in windows[-1]) + len(audio) > longest:
             windows.append([])
-        windows[-1].append(item)
+        windows[-1].append((audio, text))
     return windows
 
 
 def long_speech(
     engine: LocalEngine, items: Sequence[corpus.Item], hours: float, defaults: SessionSettings | None = None
 ) -> dict[str, Any]:
-    """Sentences of one recording after another, a breath between them, no endpoint ever: WER against them one by one, and
-    against windows that somebody who knows the sentences has cut."""
-    chosen: list[corpus.Item] = []
-    while sum(i.n_samples for i in chosen) < hours * 3600 * RATE:
-        chosen += items
-    singly = word_errors([i.text for i in items], [engine.decode(i.audio()).text for i in items]).wer
-    reference = " ".join(i.text for i in chosen)
+    """Sentences of one recording after another, a breath between them or none, no endpoint ever: WER against them one by one,
+    and against windows that somebody who knows the sentences has cut."""
     defaults = defaults or SessionSettings()
-    rows: dict[str, Any] = {"one by one": {"wer": round(singly, 2)}}
-    for gap_s in (0.1, 0.3):
+    settings = replace(defaults, vad=replace(defaults.vad, endpoint=4 * RATE))
+    rows: dict[str, Any] = {}
+    for between, gap_s in (("0.1 s between", 0.1), ("0.3 s between", 0.3), ("no silence at all", 0.0)):
         gap = np.zeros(round(gap_s * RATE), np.int16)
-        windows = whole_sentences(items, len(gap), defaults.max_segment)
-        joined = [engine.decode(np.concatenate([part for i in w for part in (i.audio(), gap)])).text for w in windows]
-        rows[f"{gap_s} s between, cut by hand between sentences"] = {
-            "wer": round(word_errors([" ".join(i.text for i in w) for w in windows], joined).wer, 2)
-        }
-        audio = np.concatenate([LEAD, *(part for i in chosen for part in (i.audio(), gap)), TRAIL])
-        settings = replace(defaults, vad=replace(defaults.vad, endpoint=4 * RATE))
-        told = Playing(engine, settings).play(audio)
-        finals = [t.event for t in told if isinstance(t.event, Final)]
+        clips = [i.audio() if gap_s else without_silence(i.audio()) for i in items]
+        said = [(np.concatenate([audio, gap]), i.text) for audio, i in zip(clips, items, strict=True)]
+        one_by_one = word_errors([i.text for i in items], [engine.decode(audio).text for audio in clips]).wer
+        windows = whole_sentences(said, defaults.max_segment)
+        by_hand = [engine.decode(np.concatenate([audio for audio, _ in w])).text for w in windows]
+        chosen: list[tuple[Pcm, str]] = []
+        while sum(len(audio) for audio, _ in chosen) < hours * 3600 * RATE:
+            chosen += said
+        audio = np.concatenate([LEAD, *(a for a, _ in chosen), TRAIL])
+        finals = [t.event for t in Playing(engine, settings).play(audio) if isinstance(t.event, Final)]
         doubled = sum(a.words[-1].text == b.words[0].text for a, b in itertools.pairwise(finals) if a.words and b.words)
-        rows[f"{gap_s} s between"] = {
-            "wer": round(word_errors([reference], [" ".join(f.text for f in finals)]).wer, 2),
+        wer = word_errors([" ".join(text for _, text in chosen)], [" ".join(f.text for f in finals)]).wer
+        rows[between] = {
+            "wer": round(wer, 2),
+            "one_by_one": round(one_by_one, 2),
+            "cut_by_hand": round(word_errors([" ".join(t for _, t in w) for w in windows], by_hand).wer, 2),
             "minutes": round(len(audio) / RATE / 60, 1),
             "finals": len(finals),
             "same_word_on_both_sides_of_a_cut": doubled,

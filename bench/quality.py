@@ -79,9 +79,12 @@ def report(known: dict[str, Any]) -> str:
              "seconds encoded per second", "engine seconds per second"], body,
         ))  # fmt: skip
     parts.append(f"## Speech without an endpoint{n['long_speech']}, again and again\n")
-    rows = [[k, v["wer"], v.get("minutes", ""), v.get("finals", ""), v.get("same_word_on_both_sides_of_a_cut", "")]
-            for k, v in found["long_speech"].items()]  # fmt: skip
-    parts.append(table(["", "WER %", "minutes", "finals", "same word on both sides of a cut"], rows))
+    columns = ("one_by_one", "cut_by_hand", "wer", "minutes", "finals", "same_word_on_both_sides_of_a_cut")
+    rows = [[k, *(v[c] for c in columns)] for k, v in found["long_speech"].items()]
+    parts.append(table(
+        ["", "WER %, sentences one by one", "in windows cut by hand between sentences", "as a session", "minutes", "finals",
+         "same word on both sides of a cut"], rows,
+    ))  # fmt: skip
     times = found["word_times"]
     parts.append("## Word times\n")
     parts.append(f"Against the synthesiser's own, {times['edges']} edges of rightly recognised words: median "

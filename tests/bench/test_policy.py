@@ -35,7 +35,7 @@ def test_what_is_wrong_is_told(text: str, told: str):
 
 def test_the_report_has_a_row_for_each_setting_and_set():
     row = {"wer": 12.5, "gap": 0.5, "churn": 0.1, "settled_after_s": {"p50": 0.5, "p95": 1.0}}
-    told = report({"seen": {"offline": {"wer": 12.0}, "as it is": row}}, {"as it is": {"one by one": {"wer": 13.0}}})
+    told = report({"seen": {"offline": {"wer": 12.0}, "as it is": row}}, {"as it is": {"0.1 s between": {"wer": 13.0}}})
     assert "| seen | offline | 12.0 |" in told
     assert "| seen | as it is | 12.5 | 0.5 | 0.1 | 0.5 | 1.0 |" in told
     assert "| as it is | 13.0 |" in told
