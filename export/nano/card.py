@@ -36,7 +36,8 @@ synthetic voices, so **real speech wants a real Whisper**: `voiceforge models pu
 
 ## Data and licences
 - Texts: a sentence generator (ours, Apache-2.0), definitions and usage examples of WordNet 3.0 (Princeton's WordNet
-  licence), fortunes (BSD), both from Debian packages. One sentence in fifty is held out by a hash of its words.
+  licence), fortunes (BSD), words of a dictionary (wamerican, public domain), all from Debian packages. One sentence in
+  fifty is held out by a hash of its words.
 {more_texts}- Voices: espeak-ng (GPL-3, program output), flite rms, slt, awb, kal16 (BSD-like), festival kal and
   cmu_us_slt_arctic_hts{more_voices}{natural}.
 - Real speech: `kathleen_en/train`, 1.25 h of one US English speaker (rhasspy/dataset-voice-kathleen, CC0).
@@ -48,7 +49,8 @@ _ENGLISH = {
     "prompt": "English only, prompt as in the official `.en` models.",
     "more_texts": "",
     "more_voices": "",
-    "natural": "; from step 20,400 on SVOX Pico en-US and en-GB (Apache-2.0)",
+    "natural": "; from step 20,400 on SVOX Pico en-US and en-GB (Apache-2.0),\n  from 25,000 on hibari and 1,450 sentences "
+    "by Kokoro-82M (both Apache-2.0)",
 }
 _MULTILINGUAL = {
     "title": "the checkpoint in the box, of several languages",
@@ -57,7 +59,8 @@ _MULTILINGUAL = {
     "more_texts": "- German, Spanish, French, Italian: phrase books (ours, Apache-2.0), GIMP's manual (GFDL), the Debian\n"
     "  Administrator's Handbook (GPL-2+ or CC-BY-SA 3.0), fortunes in German, Spanish and Italian (GPL, or free to copy).\n",
     "more_voices": ", for Italian also lp and pc (GPL-2+, program output)",
-    "natural": "; from step 5,200 on SVOX Pico (Apache-2.0)",
+    "natural": "; from step 5,200 on SVOX Pico (Apache-2.0),\n  from 10,800 on, in English, hibari and 1,450 sentences by "
+    "Kokoro-82M (both Apache-2.0)",
 }
 
 _HISTORY = """the stages are in `curriculum.py`.
@@ -67,13 +70,17 @@ the first 14,750 steps were AdamW's alone, before `train.py` took Muon; from ste
 averaged their weights every hundred steps, and from 17,850 on three quarters of the recordings were
 put together from halves of two. From 20,400 on: 94,000 utterances, SVOX Pico's voices among those that speak them, other
 microphones, another pace, crowds and calls as noise, and, where the audio begins within a sentence, what was said before as
-a prompt.
+a prompt. From 25,000 to 30,781, nine minutes of an H200 and 16 cores: 720 s of audio a step, each batch heard three times;
+half of the utterances drawn by how rare their words are, sentences that follow without a pause, words of a dictionary,
+voices of neural networks, no prompts. Since then two runs as before, flite's voices half of what they hear.
 """
 _HISTORY_MULTILINGUAL = """the stages are `MULTILINGUAL` in `curriculum.py`.
 It began with the layers of `nano` (`python -m export.nano multilingual`); two runs with a core each averaged their weights
 every hundred steps. Three utterances in ten are English, the rest the other languages in equal parts. From 5,200 on:
 94,000 utterances of English rather than 20,000, 88,000 more of the other languages, six in ten drawn by how rare their words
-are, and more of French, Italian and English than of German and Spanish.
+are, and more of French, Italian and English than of German and Spanish. From 10,800 to 16,562, nine minutes of an H200 and
+16 cores: 720 s of audio a step, each batch heard three times; voices of neural networks in English, words of a dictionary,
+sentences that follow without a pause. Since then two runs as before, English and flite's voices more often.
 """
 
 _LIMITS = """

@@ -46,6 +46,24 @@ def synthesise(
 
 
 @app.command()
+def kokoro(
+    voices: Annotated[Path, typer.Option(help="The folder package/voices of npm's kokoro-js.")],
+    out: Annotated[Path, typer.Option(help="Folder for audio and transcripts.tsv, for `train --recorded`.")] = WORK
+    / "kokoro",
+    n: int = 1500,
+    seed: int = 1,
+) -> None:
+    """Have sentences spoken by Kokoro's 28 English voices and by blends of them; a second each."""
+    from rich.progress import track
+
+    from export.nano import neural
+
+    said = neural.sentences(n, seed)
+    for _ in track(neural.spoken_by_kokoro(out, voices, said, seed), "spoken", len(said), console=console):
+        pass
+
+
+@app.command()
 def multilingual(
     checkpoint: Checkpoint = NANO,
     work: Work = MULTI,
@@ -66,6 +84,12 @@ def train(
     steps: int = 6700,
     seed: int = 1,
     threads: int = 2,
+    workers: Annotated[int, typer.Option(help="Processes that make batches: 1 keeps up with two cores, 12 with a GPU.")] = 1,
+    batch: Annotated[int, typer.Option(help="How many times as much is heard in a step; 10 for a GPU.")] = 1,
+    times: Annotated[
+        int, typer.Option(help="How often each batch is heard; 3 where the workers are slower than a GPU.")
+    ] = 1,
+    minutes: Annotated[float, typer.Option(help="Train so long, rather than so many steps.")] = 0.0,
     recorded: Recorded = None,
     device: str = "auto",
     pair: Annotated[bool, typer.Option(help="Two runs, a thread each, that average their weights.")] = False,
@@ -75,7 +99,10 @@ def train(
     """Train, or go on with a run: `runs/nano/run/last.pt` is resumed."""
     from export.nano import train as training
 
-    plan = training.Plan(steps=steps, seed=seed, threads=threads, peak=peak, decay=decay)
+    plan = training.Plan(
+        steps=steps, seed=seed, threads=threads, workers=workers, batch=batch, times=times, minutes=minutes, peak=peak,
+        decay=decay,
+    )  # fmt: skip
     learn = training.train_pair if pair else training.train
     learn(work / "data", work / "run", plan, recorded or [], device)
 

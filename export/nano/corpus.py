@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from export.nano import synth, texts
+from export.nano import neural, synth, texts
 from export.nano.languages import LANGUAGES
 
 log = logging.getLogger(__name__)
@@ -64,8 +64,9 @@ def write_shard(folder: Path, name: str, utterances: Iterable[synth.Utterance]) 
     return count
 
 
-def read_shard(index: Path) -> list[Item]:
-    rows = [json.loads(line) for line in index.read_text().splitlines()]
+def read_shard(index: Path, first: int = 0, every: int = 1) -> list[Item]:
+    """Its utterances, from the `first` on; to be shared among readers, one of so `every` many."""
+    rows = [json.loads(line) for line in index.read_text().splitlines()[first::every]]
     spans = lambda value: [tuple(s) for s in value]  # noqa: E731
     pcm = index.with_suffix(".pcm")
     return [Item(pcm, r["o"], r["n"], r["t"], r["v"], spans(r["p"]), spans(r["w"]), r.get("l", "en")) for r in rows]
@@ -127,10 +128,11 @@ def synthesise(folder: Path, n: int, *, seed: int = 1, workers: int = 2, n_easy:
     if not synth.has_pico():
         log.warning("pico2wave is not installed (docs/models.md): fewer voices")
     natural = synth.pico_voice if synth.has_pico() else synth.seen_voice
+    neural_voice = neural.hibari_voice if language == "en" and neural.has_hibari() else synth.varied_voice
     diphones = language != "en" and bool(LANGUAGES[language].festival)
     # espeak-ng, which speaks half of it or more, is ten times as fast as the others
     rota: list[Cast] = [
-        synth.seen_voice, natural, synth.diphone_voice if diphones else synth.varied_voice, synth.varied_voice,
+        synth.seen_voice, natural, synth.diphone_voice if diphones else neural_voice, synth.varied_voice,
     ]  # fmt: skip
     planned: list[tuple[str, list[str], int, Cast]] = []
     for k in range(0, len(sentences), SHARD_SIZE):

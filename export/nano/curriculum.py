@@ -34,6 +34,8 @@ class Curriculum:
     """Share of real speech that is put together from halves of two recordings, where their words have times."""
     joined: float = 0.12
     """Chance that another sentence follows, and another."""
+    closed_up: float = 0.0
+    """Share of those that follow without a pause."""
     quietest_db: float = 8
     """Signal to noise ratio at the least."""
     noisy: float = 0.0
@@ -49,6 +51,10 @@ class Curriculum:
     with them."""
     long: float = 0.0
     """Share of utterances padded to Whisper's 30 s window."""
+
+    def of(self, batch: int) -> Curriculum:
+        """The same with batches so many times as large."""
+        return replace(self, batch_s=self.batch_s * batch)
 
 
 _EASY = Curriculum(max_s=4, easy_only=True, distort=0, spec=0, batch_s=64, span=16)
@@ -70,6 +76,9 @@ _OUTSIDE = replace(
     noisy=0.5,
     crowd=0.25,
 )
+_FLUENT = replace(
+    _OUTSIDE, distort=1.0, prompted=0.0, rare=0.5, closed_up=0.4, single=0.18, noisy=0.6, recorded=0.12, joined=0.55
+)
 
 STAGES: list[tuple[int, Curriculum]] = [
     (0, _EASY),
@@ -82,10 +91,25 @@ STAGES: list[tuple[int, Curriculum]] = [
     (13900, _WORDS),
     (17850, _SPLICED),
     (20400, _OUTSIDE),
+    (25000, _FLUENT),
+    (30700, replace(_FLUENT, recorded=0.2, long=0.03)),
 ]
 """The step from which on each is seen, in English."""
 
-_FLUENT = replace(_SPLICED, distort=0.6, joined=0.4, single=0.05, quietest_db=6)
+_FOREIGN = replace(_SPLICED, distort=0.6, joined=0.4, single=0.05, quietest_db=6)
+_FOREIGN_WORDS = replace(
+    _FOREIGN, languages={"en": 1.5, "fr": 1.4, "it": 1.2, "de": 0.8, "es": 0.8}, rare=0.6, formants=0.5, pace=0.3
+)
+_FOREIGN_OUTSIDE = replace(
+    _FOREIGN_WORDS,
+    languages={"en": 2.0, "fr": 1.2, "it": 1.2, "de": 0.8, "es": 0.8},
+    distort=0.8,
+    quietest_db=4,
+    microphone=0.3,
+    spec_recorded=0.6,
+    rare=0.5,
+    closed_up=0.3,
+)
 MULTILINGUAL: list[tuple[int, Curriculum]] = [
     (
         0,
@@ -93,13 +117,10 @@ MULTILINGUAL: list[tuple[int, Curriculum]] = [
             max_s=5, distort=0.3, spec=0, batch_s=64, formants=0.2, recorded=0.1, spliced=0.75, joined=0, single=0.05
         ),
     ),
-    (1200, _FLUENT),
-    (
-        5200,
-        replace(
-            _FLUENT, languages={"en": 1.5, "fr": 1.4, "it": 1.2, "de": 0.8, "es": 0.8}, rare=0.6, formants=0.5, pace=0.3
-        ),
-    ),
+    (1200, _FOREIGN),
+    (5200, _FOREIGN_WORDS),
+    (10800, _FOREIGN_OUTSIDE),
+    (16500, replace(_FOREIGN_OUTSIDE, languages={"en": 3.0, "fr": 1.0, "it": 1.0, "de": 0.7, "es": 0.7})),
 ]
 """Of a run that `multilingual.py` began: the encoder can hear already, but four languages are spelled first in short, clean
 sentences."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import random
 import unicodedata
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ from export.nano import augment, corpus
 from export.nano.curriculum import Curriculum
 from export.nano.features import log_mel
 from export.nano.pools import Pool, next_language
-from export.nano.synth import PAUSES, SAMPLE_RATE
+from export.nano.synth import PAUSES, SAMPLE_RATE, Span
 from export.nano.tokenizer import languages_of
 
 BUCKETS_S = (2, 3, 4, 5, 6, 8, 12)
@@ -60,8 +62,8 @@ def phone_table(items: list[corpus.Item]) -> list[str]:
 class Example:
     audio: npt.NDArray[np.float32]
     text: str
-    phones: list[tuple[str, float, float]]
-    words: list[tuple[str, float, float]]
+    phones: list[Span]
+    words: list[Span]
     timed: bool
     complete: bool = True
     language: str = "en"
@@ -81,9 +83,20 @@ class Batch:
     chars: Tensor
     char_lengths: Tensor
 
+    def pin_memory(self) -> Batch:
+        """What a `DataLoader` asks for, so that the way to a GPU does not keep anybody waiting."""
+        return self._each(Tensor.pin_memory)
+
+    def to(self, device: str) -> Batch:
+        """The lengths stay where CTC wants them."""
+        return replace(self._each(lambda t: t.to(device, non_blocking=True)), char_lengths=self.char_lengths)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return Batch(*(change(getattr(self, f.name)) for f in fields(self)))
+
 
 class Batches(IterableDataset[Batch]):
-    """Endless batches, of the utterances that are there by then."""
+    """Batches without end, of the utterances that are there by then; each worker of a `DataLoader` has its share of them."""
 
     def __init__(
         self,
@@ -94,7 +107,10 @@ class Batches(IterableDataset[Batch]):
         seed: int,
         stages: list[tuple[int, Curriculum]],
         start: int,
+        over: Event | None = None,
     ) -> None:
+        """`over` ends them: workers that a `DataLoader` has to end may die of it."""
+        self.over = over
         self.folder, self.tokenizer, self.seed, self.recorded = folder, tokenizer, seed, recorded
         self.spoken_by: dict[str, list[corpus.Item]] = defaultdict(list)
         self.aligned: dict[str, list[corpus.Item]] = defaultdict(list)
@@ -132,15 +148,19 @@ class Batches(IterableDataset[Batch]):
         known: set[Path] = set()
         step = self.start + worker
         pools: dict[int, list[Example]] = defaultdict(list)
-        while True:
+        while not (self.over and self.over.is_set()):
             curriculum = [c for at, c in self.stages if at <= step][-1]
             for shard in sorted(set(self.folder.glob("*.jsonl")) - known):  # some may still be on their way
                 known.add(shard)
-                for i in corpus.read_shard(shard):
+                for i in corpus.read_shard(shard, worker, n_workers):
                     by_language[i.language].add(i)
                     by_voice[i.voice].append(i)
                     if i.voice in EASY:
                         easy.add(i)
+            if not by_language:
+                raise ValueError(
+                    f"worker {worker} of {n_workers} has no utterance in {self.folder}; `synthesise` makes them"
+                )
             while True:
                 code = next_language(r, by_language, curriculum.languages)
                 everybody = by_language[code]
@@ -180,13 +200,19 @@ class Batches(IterableDataset[Batch]):
             other = pool[int(r.integers(len(pool)))]
             if len(e.audio) + other.n_samples > 11 * SAMPLE_RATE:
                 break
-            gap = int(r.uniform(0.0, 0.5) * SAMPLE_RATE)
-            shift = (len(e.audio) + gap) / SAMPLE_RATE
-            later = lambda spans: [(n, a + shift, b + shift) for n, a, b in spans]  # noqa: B023, E731 - used at once
             audio, text, words = self.spoken(r, other, c)
-            e.audio = np.concatenate([e.audio, np.zeros(gap, np.float32), audio])
+            labels, begin = self._labels(other), 0.0
+            gap = int(r.uniform(0.0, 0.5) * SAMPLE_RATE)
+            if r.random() < c.closed_up:
+                gap, begin = 0, _heard(labels, words, audio)[0]
+                end = _heard(e.phones, e.words, e.audio)[1]
+                e.audio = e.audio[: int(end * SAMPLE_RATE)]
+                e.phones = [(n, a, min(b, end)) for n, a, b in e.phones if a < end]
+            shift = (len(e.audio) + gap) / SAMPLE_RATE - begin
+            later = lambda spans: [(n, max(a, begin) + shift, b + shift) for n, a, b in spans if b > begin]  # noqa: B023, E731 - used at once
+            e.audio = joined(e.audio, np.concatenate([np.zeros(gap, np.float32), audio[int(begin * SAMPLE_RATE) :]]))
             e.text += " " + text
-            e.phones += later(self._labels(other))
+            e.phones += later(labels)
             e.words += later(words)
             e.timed = e.timed and bool(other.phones)
         if r.random() < 0.5:
@@ -228,7 +254,7 @@ class Batches(IterableDataset[Batch]):
 
     def spoken(
         self, r: np.random.Generator, item: corpus.Item, c: Curriculum
-    ) -> tuple[npt.NDArray[np.float32], str, list[tuple[str, float, float]]]:
+    ) -> tuple[npt.NDArray[np.float32], str, list[Span]]:
         """Audio, text and words of an utterance. Of a recording now and then its beginning and the end of another one by the
         same speaker: there are so few recordings that their sentences would be learned by heart."""
         audio = item.audio().astype(np.float32) / 32768
@@ -244,7 +270,7 @@ class Batches(IterableDataset[Batch]):
         words += [(w, max(a + shift, seam), b + shift) for w, a, b in other.words[j:]]
         return joined(audio[:at], rest[begin:]), " ".join([*item.text.split()[:k], *other.text.split()[j:]]), words
 
-    def _labels(self, item: corpus.Item) -> list[tuple[str, float, float]]:
+    def _labels(self, item: corpus.Item) -> list[Span]:
         engine = item.voice.split(":")[0].replace("festival", "flite")
         return [("pau" if n in PAUSES else f"{engine}/{n}", a, b) for n, a, b in item.phones]
 
@@ -356,7 +382,13 @@ def joined(head: npt.NDArray[np.float32], tail: npt.NDArray[np.float32]) -> npt.
     return np.concatenate([head[: len(head) - n], head[len(head) - n :] * ramp[::-1], tail[:n] * ramp, tail[n:]])
 
 
-def _between(audio: npt.NDArray[np.float32], words: list[tuple[str, float, float]], k: int) -> int:
+def _heard(phones: list[Span], words: list[Span], audio: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """From when to when somebody speaks, in seconds; all of it where nobody knows."""
+    spans = [p for p in phones if p[0] != "pau"] or words
+    return (max(0.0, spans[0][1]), spans[-1][2]) if spans else (0.0, len(audio) / SAMPLE_RATE)
+
+
+def _between(audio: npt.NDArray[np.float32], words: list[Span], k: int) -> int:
     """The quietest sample near the gap before word `k`: word times are off by some 50 ms."""
     middle = round((words[k - 1][2] + words[k][1]) / 2 * SAMPLE_RATE)
     reach = SAMPLE_RATE // 16

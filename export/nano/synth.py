@@ -3,6 +3,7 @@
 - espeak-ng through its C library (`libespeak-ng.so.1`): events give each phone's and word's start in ms.
 - flite through its command line: `-psdur` prints each phone with its end time; it does not say where words end.
 - festival in batches through a Scheme script that writes the wave, the segments and the words of each utterance.
+- hibari, a neural voice, in `neural.py`.
 - SVOX Pico through its command line: the most natural of them, and it tells nothing but the sound. Trained with where it is
   installed; no test set is spoken by it.
 
@@ -373,6 +374,10 @@ def synthesise(text: str, voice: Voice) -> Utterance:
         return _espeak().speak(text, voice)
     if voice.engine == "festival":
         return next(festival_batch([text], voice))
+    if voice.engine == "hibari":
+        from export.nano.neural import hibari
+
+        return hibari(text, voice)
     say = {"pico": _pico, "flite": _flite}[voice.engine]
     with tempfile.TemporaryDirectory() as folder:
         return say(text, voice, Path(folder))

@@ -1,11 +1,12 @@
 """Sentences to synthesise: a generator and freely licensed texts of Debian packages.
 
-Four sources of English, all without digits (numbers are spelled as they are spoken); other languages in `languages.py`:
+Five sources of English, all without digits (numbers are spelled as they are spoken); other languages in `languages.py`:
 
 - The generator of `english.py`: templates over word classes.
 - WordNet's usage examples (`wordnet-base`, WordNet 3.0 licence).
 - Its definitions after the words that they define, to train on only: how rare words are spelled is learned from them.
 - Quotations of `fortunes` (BSD), the files that are fit for company.
+- Words of a dictionary (`wamerican`, public domain), a few at a time, to train on only: most are in no other sentence.
 
 The split into training and held-out text is a property of the text itself (`is_held_out`), so the same sentence can
 never be on both sides, whichever source or seed it came from.
@@ -26,6 +27,7 @@ from export.nano.phrasebook import PhraseBook
 
 log = logging.getLogger(__name__)
 WORDNET = Path("/usr/share/wordnet")
+DICTIONARY = Path("/usr/share/dict/american-english")
 FORTUNES = Path("/usr/share/games/fortunes")
 FORTUNE_FILES = [
     "computers",
@@ -128,10 +130,24 @@ def fortunes(root: Path = FORTUNES) -> Iterator[str]:
                     yield text
 
 
+def word_lists(seed: int, path: Path = DICTIONARY) -> Iterator[str]:
+    """The words of a dictionary, each once, three to five at a time: Gently, abacus, reconciled."""
+    words = (
+        sorted({w for w in path.read_text("utf-8").split() if re.fullmatch("[A-Za-z][a-z]+", w)}) if path.exists() else []
+    )
+    r = random.Random(seed)
+    r.shuffle(words)
+    while words:
+        n = r.randint(3, 5)
+        some, words = words[:n], words[n:]
+        said = r.choice([", ", " "]).join(some)
+        yield said[0].upper() + said[1:] + "."
+
+
 def corpus(n: int, seed: int, *, held_out: bool = False, language: str = "en") -> list[str]:
     """`n` different sentences, shuffled by `seed`; fewer of what there is less of.
 
-    English, to train on: 45 % definitions, 25 % usage examples, 5 % fortunes, the rest generated.
+    English, to train on: 40 % definitions, 25 % usage examples, 8 % lists of words, 5 % fortunes, the rest generated.
     Held out: 45 % usage examples, 10 % fortunes, the rest generated.
     Other languages: half from manuals and fortunes, the rest from the phrase book.
     """
@@ -168,7 +184,7 @@ def corpus(n: int, seed: int, *, held_out: bool = False, language: str = "en") -
     examples, quotations = (0.45, 0.10) if held_out else (0.25, 0.05)
     found = take(shuffled(wordnet_examples()), round(n * examples)) + take(shuffled(fortunes()), round(n * quotations))
     if not held_out:
-        found += take(shuffled(wordnet_definitions()), round(n * 0.45))
+        found += take(shuffled(wordnet_definitions()), round(n * 0.40)) + take(word_lists(seed), round(n * 0.08))
     found += take((generator.sentence() for _ in range(n * 200)), n - len(found))
     r.shuffle(found)
     return found

@@ -21,12 +21,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from export.nano import corpus, show_log
 from export.nano import tokenizer as bpe
 from export.nano.curriculum import MULTILINGUAL, STAGES, Curriculum
 from export.nano.data import CHARS, IGNORE, Batch, Batches, phone_table, recorded_items
+from export.nano.echo import echoed
 from export.nano.model import Dims, Whisper
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,12 @@ class Plan:
     begin: int = 0
     """A run that is resumed keeps its own; one made of a packed checkpoint has that one's last step."""
     steps: int = 6_700
+    minutes: float = 0.0
+    """Where it is given, the run lasts so long instead, counted from its first batch."""
+    batch: int = 1
+    """Times the curriculum's `batch_s`: a GPU hears ten times as much in a step and is still done sooner."""
+    times: int = 1
+    """How often each batch is heard; see `echo.py`."""
     warmup: int = 300
     decay: float = 0.35
     peak: float = 1.4e-3
@@ -52,13 +60,16 @@ class Plan:
     """Steps whose weights are kept as `step-N.pt`."""
     log_every: int = 50
 
-    def rate(self, step: int) -> float:
-        start = self.steps - (self.steps - self.begin) * self.decay
+    def done(self, step: int, seconds: float) -> float:
+        """The share of the run that is over, 1 at its end: of the minutes where they count, of the steps otherwise."""
+        return seconds / (60 * self.minutes) if self.minutes else (step - self.begin) / max(1, self.steps - self.begin)
+
+    def rate(self, step: int, done: float) -> float:
         if step < self.begin + self.warmup:
             return self.peak * (step - self.begin + 1) / self.warmup
-        if step < start:
+        if done < 1 - self.decay:
             return self.peak
-        return self.peak * max(0.02, (self.steps - step) / (self.steps - start))
+        return self.peak * max(0.02, (1 - done) / max(self.decay, 1e-6))
 
 
 def losses(model: Whisper, batch: Batch, span: int | None, teacher: Whisper | None = None) -> dict[str, torch.Tensor]:
@@ -69,11 +80,13 @@ def losses(model: Whisper, batch: Batch, span: int | None, teacher: Whisper | No
     attention = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE, label_smoothing=0.1)
     assert model.phone_head is not None
     assert model.char_head is not None
-    phones = F.cross_entropy(model.phone_head(hidden).float().flatten(0, 1), batch.phones.flatten(), ignore_index=IGNORE)
+    named = model.phone_head(hidden).float().flatten(0, 1)
+    phones = F.cross_entropy(named, batch.phones.flatten(), ignore_index=IGNORE, reduction="sum")
+    n_named = (batch.phones != IGNORE).sum().clamp(min=1)  # not all voices tell their phones
     chars = model.char_head(hidden).float().log_softmax(-1).transpose(0, 1)
     frames = torch.full((chars.shape[1],), chars.shape[0])
     ctc = F.ctc_loss(chars, batch.chars, frames, batch.char_lengths, reduction="sum", zero_infinity=True)
-    parts = {"att": attention, "ctc": ctc / batch.char_lengths.sum().clamp(min=1), "phone": phones}
+    parts = {"att": attention, "ctc": ctc / batch.char_lengths.sum().clamp(min=1), "phone": phones / n_named}
     if teacher:
         with torch.no_grad():
             said = teacher.decoder(batch.tokens, teacher.encoder(batch.mel, span)).float().log_softmax(-1)
@@ -102,10 +115,6 @@ def _optimisers(model: Whisper, rate: float) -> list[torch.optim.Optimizer]:
             fused=True,  # a quarter of a step's time on a CPU is the optimiser otherwise
         ),
     ]
-
-
-def _to(batch: Batch, device: str) -> Batch:
-    return Batch(*(getattr(batch, name).to(device) for name in Batch.__dataclass_fields__))
 
 
 class Partner:
@@ -139,10 +148,10 @@ def train(
     stages: list[tuple[int, Curriculum]] | None = None,
     teacher: Whisper | None = None,
 ) -> None:
-    """Runs until `plan.steps`; resumes from `out/last.pt`. Writes `out/log.jsonl` and a checkpoint every `save_every`.
+    """Runs until `plan.steps`, or as many minutes as the plan says; resumes from `out/last.pt`.
 
-    `partner` is the `out` of a run that goes on at the same time; see `Partner`. `stages` are by default those of the
-    tokenizer's languages; a `teacher` has the same tokenizer.
+    Writes `out/log.jsonl` and a checkpoint every `save_every`. `partner` is the `out` of a run that goes on at the same
+    time; see `Partner`. `stages` are by default those of the tokenizer's languages; a `teacher` has the same tokenizer.
     """
     out.mkdir(parents=True, exist_ok=True)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
@@ -175,24 +184,29 @@ def train(
     log.info("%d parameters on %s, vocabulary %d", sum(p.numel() for p in model.parameters()), device, model.dims.vocab_size)
     english = len(bpe.languages_of(tokens)) == 1
     stages = stages or (STAGES if english else MULTILINGUAL)
-    batches = DataLoader(
-        Batches(data, tokens, phones, real, plan.seed, stages, step),
+    spawn = multiprocessing.get_context("spawn")  # threads of this process may hold locks that a fork would keep for ever
+    enough = spawn.Event()
+    loader = DataLoader(
+        Batches(data, tokens, phones, real, plan.seed, [(at, c.of(plan.batch)) for at, c in stages], step, enough),
         batch_size=None,
         num_workers=plan.workers,
         prefetch_factor=6,
-        multiprocessing_context="spawn",  # threads of this process may hold locks that a fork would never see released
+        pin_memory=device == "cuda",
+        multiprocessing_context=spawn,
     )
+    batches = iter(loader)
     model.train()
     meeting = Partner(partner) if partner else None
-    sums: dict[str, float] = {}
-    seconds, began = 0.0, time.monotonic()
-    for batch in batches:
-        if step >= plan.steps:
+    sums: dict[str, Tensor] = {}
+    seconds, began, first = 0.0, time.monotonic(), None
+    for batch in echoed(batches, plan.times, device):
+        first = first or time.monotonic()
+        done = plan.done(step, time.monotonic() - first)
+        if done >= 1:
             break
         stage = [c for at, c in stages if at <= step][-1]
         for group in (g for o in optimisers for g in o.param_groups):
-            group["lr"] = plan.rate(step)
-        batch = _to(batch, device)
+            group["lr"] = plan.rate(step, done)
         with torch.autocast(device, torch.bfloat16):
             parts = losses(model, batch, stage.span, teacher)
         phone_weight = 1.0 if step < 3000 and english else 0.3
@@ -209,28 +223,32 @@ def train(
         step += 1
         seconds += batch.mel.shape[0] * batch.mel.shape[2] / 100
         for name, value in parts.items():
-            sums[name] = sums.get(name, 0.0) + value.item()
+            sums[name] = sums.get(name, 0.0) + value.detach()
         if step % plan.log_every == 0:
             pace = seconds / (time.monotonic() - began)
             row = {
                 "step": step,
-                **{k: round(v / plan.log_every, 4) for k, v in sums.items()},
+                **{k: round(v.item() / plan.log_every, 4) for k, v in sums.items()},
                 "audio_s_per_s": round(pace, 1),
-                "lr": plan.rate(step),
+                "lr": plan.rate(step, done),
             }
             log.info("%s", row)
             with (out / "log.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")
             sums, seconds, began = {}, 0.0, time.monotonic()
-        if step % plan.save_every == 0 or step == plan.steps:
+        over = plan.done(step, time.monotonic() - first) >= 1
+        if step % plan.save_every == 0 or over:
             if meeting:
                 step = meeting.meet(model, step, device)
             part = out / "last.part"
             states = [o.state_dict() for o in optimisers]
             torch.save({"model": model.state_dict(), "optimisers": states, "step": step, "begin": plan.begin}, part)
             os.replace(part, last)
-            if step % plan.keep_every == 0 or step == plan.steps:
+            if step % plan.keep_every == 0 or over:
                 torch.save({"model": model.state_dict(), "step": step}, out / f"step-{step}.pt")
+    enough.set()
+    for _ in batches:  # what was under way
+        pass
 
 
 def _logged(*args: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import shutil
@@ -165,6 +166,33 @@ def test_shards_that_come_later_are_heard_too(tmp_path: Path, speak):
     assert "Zebra" not in said(4)
     corpus.write_shard(tmp_path, "shard-001", [speak(f"Zebras, number {w}.") for w in ("four", "five", "six")])
     assert "Zebra" in said(12)
+
+
+def test_sentences_that_are_closed_up_follow_without_a_pause(tmp_path: Path, speak):
+    said = [speak(t) for t in ("The red bottle was under the table.", "It is raining in Dublin today.")]
+    said = [replace(u, audio=np.concatenate([np.zeros(8000, np.int16), u.audio, np.zeros(8000, np.int16)])) for u in said]
+    later = lambda spans: [(n, a + 0.5, b + 0.5) for n, a, b in spans]  # noqa: E731 - used at once
+    said = [replace(u, phones=later(u.phones), words=later(u.words)) for u in said]
+    corpus.write_shard(tmp_path, "shard-000", said)
+    items = corpus.read(tmp_path)
+    batches = Batches(
+        tmp_path, Tokenizer.from_file(str(NANO / "tokenizer.json")), phone_table(items), [], 1, [(0, Curriculum())], 0
+    )
+    gaps: dict[float, list[float]] = {0.0: [], 1.0: []}
+    for share, found in gaps.items():
+        for seed in range(30):
+            c = Curriculum(joined=0.999, closed_up=share, distort=0, spec=0)
+            e = batches._example(np.random.default_rng(seed), items[0], items, items, c)
+            names = [w for w, _, _ in e.words]
+            assert len(e.phones) > 0 or not e.text
+            assert all(a <= b for _, a, b in e.words)
+            found += [
+                b[1] - a[2] for a, b in itertools.pairwise(e.words) if (a[0], b[0]) in {("table", "It"), ("today", "The")}
+            ]
+            assert len(names) == len(e.text.split())
+    assert min(len(g) for g in gaps.values()) > 10
+    assert max(gaps[1.0]) < 0.05
+    assert min(gaps[0.0]) > 0.4
 
 
 def test_recordings_are_spliced_to_sentences_that_nobody_said(tmp_path: Path, speak):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +73,15 @@ def test_dates_and_years_are_spelled():
     assert [english.ordinal(n) for n in (21, 30, 31)] == ["twenty first", "thirtieth", "thirty first"]
     assert [english.year(n) for n in (1984, 1900, 1905)] == ["nineteen eighty four", "nineteen hundred", "nineteen oh five"]
     assert [english.year(n) for n in (2000, 2007, 2024)] == ["two thousand", "two thousand and seven", "twenty twenty four"]
+
+
+def test_the_words_of_a_dictionary_are_said_once_each(tmp_path: Path):
+    path = tmp_path / "words"
+    path.write_text("abacus\nAlice\nzebra's\nzebra\nétude\nmend\nNATO\nquilt\nsorrow\nriver\ntoll\n")
+    said = list(texts.word_lists(1, path))
+    assert sorted(w for s in said for w in texts.words_of(s)) == sorted(
+        ["abacus", "alice", "zebra", "mend", "quilt", "sorrow", "river", "toll"]
+    )
+    assert all(s[0].isupper() and s.endswith(".") for s in said)
+    assert all(len(s.split()) <= 5 for s in said)
+    assert list(texts.word_lists(1, tmp_path / "none")) == []

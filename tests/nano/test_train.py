@@ -43,6 +43,35 @@ def test_a_run_learns_is_saved_and_goes_on_where_it_was(tmp_path: Path, speak):
     assert set(moments[1].values()) == {16}, "goes on from what was saved"
 
 
+def test_a_run_lasts_as_many_minutes_as_asked(tmp_path: Path, speak):
+    from export.nano.curriculum import Curriculum
+    from export.nano.train import Plan, train
+
+    corpus.write_shard(tmp_path / "data", "shard-000", [speak(t) for t in TEXTS])
+    plan = Plan(steps=10**9, minutes=0.1, vocab=300, threads=1, workers=2, times=2, log_every=1, save_every=10**6)
+    began = time.monotonic()
+    train(tmp_path / "data", tmp_path / "run", plan, [], stages=[(0, Curriculum(max_s=4, batch_s=8, joined=0))])
+    assert time.monotonic() - began >= 6
+    rates = [json.loads(line)["lr"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == len(rates) >= 2
+
+
+def test_the_learning_rate_warms_up_stays_and_decays():
+    from export.nano.train import Plan
+
+    plan = Plan(begin=100, steps=200, warmup=10, decay=0.5, peak=1.0)
+    assert [round(plan.rate(s, plan.done(s, 0)), 3) for s in (100, 109, 120, 149, 175, 199)] == [
+        0.1,
+        1.0,
+        1.0,
+        1.0,
+        0.5,
+        0.02,
+    ]
+    by_the_clock = Plan(minutes=2, warmup=10, decay=0.5, peak=1.0)
+    assert [round(by_the_clock.rate(50, by_the_clock.done(50, s)), 3) for s in (10, 59, 90, 119)] == [1.0, 1.0, 0.5, 0.02]
+
+
 def test_a_packed_checkpoint_is_trained_on(tmp_path: Path, speak):
     from export.nano.curriculum import Curriculum
     from export.nano.model import Dims, Whisper
