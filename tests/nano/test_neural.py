@@ -27,7 +27,7 @@ def pitch_hz(pcm: synth.Pcm) -> float:
 
 
 def test_hibari_is_understood_as_a_woman_and_as_a_man():
-    text = "Please call me tomorrow morning."
+    text = "The train to London leaves at nine."
     woman = synth.synthesise(text, synth.Voice("hibari", "heart+1.00", 1.0, 1.0))
     man = synth.synthesise(text, synth.Voice("hibari", "heart+0.90", 1.0, 0.6))
     slow = synth.synthesise(text, synth.Voice("hibari", "heart+1.00", 0.7, 1.0))
