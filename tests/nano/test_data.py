@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from export.nano import augment, corpus, english, synth, texts, tokenizer
 from export.nano.curriculum import Curriculum
 from export.nano.data import BUCKETS_S, IGNORE, Batches, max_tokens, phone_table
+from export.nano.examples import Examples
 from export.nano.features import log_mel
 from export.nano.pools import Pool, next_language
 from export.repository import NANO
@@ -175,14 +176,11 @@ def test_sentences_that_are_closed_up_follow_without_a_pause(tmp_path: Path, spe
     said = [replace(u, phones=later(u.phones), words=later(u.words)) for u in said]
     corpus.write_shard(tmp_path, "shard-000", said)
     items = corpus.read(tmp_path)
-    batches = Batches(
-        tmp_path, Tokenizer.from_file(str(NANO / "tokenizer.json")), phone_table(items), [], 1, [(0, Curriculum())], 0
-    )
     gaps: dict[float, list[float]] = {0.0: [], 1.0: []}
     for share, found in gaps.items():
         for seed in range(30):
             c = Curriculum(joined=0.999, closed_up=share, distort=0, spec=0)
-            e = batches._example(np.random.default_rng(seed), items[0], items, items, c)
+            e = Examples([]).made_of(np.random.default_rng(seed), items[0], items, items, c)
             names = [w for w, _, _ in e.words]
             assert len(e.phones) > 0 or not e.text
             assert all(a <= b for _, a, b in e.words)
@@ -201,12 +199,11 @@ def test_recordings_are_spliced_to_sentences_that_nobody_said(tmp_path: Path, sp
     assert all(len(u.words) == len(u.text.split()) for u in said)
     corpus.write_shard(tmp_path, "recorded-000", said)
     items = corpus.read(tmp_path)
-    tokens = Tokenizer.from_file(str(NANO / "tokenizer.json"))
-    batches = Batches(tmp_path, tokens, ["pau"], items, 1, [(0, Curriculum())], 0)
+    examples = Examples(items)
     r = np.random.default_rng(3)
     seen: set[str] = set()
     for _ in range(40):
-        audio, text, words = batches.spoken(r, items[0], Curriculum(spliced=1.0))
+        audio, text, words = examples.spoken(r, items[0], Curriculum(spliced=1.0))
         seen.add(text)
         assert [w for w, _, _ in words] == text.replace(".", "").split()
         edges = [t for _, a, b in words for t in (a, b)]
@@ -214,7 +211,7 @@ def test_recordings_are_spliced_to_sentences_that_nobody_said(tmp_path: Path, sp
         assert edges[-1] <= len(audio) / 16_000 + 0.07, "the rest was cut no more than 60 ms from where it begins"
         assert text.split()[0] == "The"
     assert len(seen - set(texts)) > 15
-    assert batches.spoken(r, items[0], Curriculum())[1] == texts[0]
+    assert examples.spoken(r, items[0], Curriculum())[1] == texts[0]
 
 
 def test_batches_have_one_of_the_fixed_shapes_and_labels_that_fit(tmp_path: Path, speak):
