@@ -133,8 +133,8 @@ def whole_sentences(said: Sequence[tuple[Pcm, str]], longest: int) -> list[list[
 def long_speech(
     engine: LocalEngine, items: Sequence[corpus.Item], hours: float, defaults: SessionSettings | None = None
 ) -> dict[str, Any]:
-    """Sentences of one recording after another, a breath between them or none, no endpoint ever: WER against them one by one,
-    and against windows that somebody who knows the sentences has cut."""
+    """Sentences of one recording after another, a breath between them or none, no endpoint ever: WER beside sentences one by
+    one, and beside windows that somebody who knows the sentences has cut."""
     defaults = defaults or SessionSettings()
     settings = replace(defaults, vad=replace(defaults.vad, endpoint=4 * RATE))
     rows: dict[str, Any] = {}
