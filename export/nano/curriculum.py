@@ -28,6 +28,8 @@ class Curriculum:
     """How often each is heard, of those that there are; 1 where none is said. English beside four others: 30 %."""
     rare: float = 0.0
     """Share of utterances that are drawn by how rare their words are; see `pools.py`."""
+    engines: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Share of the utterances drawn that is heard, by who made them ("espeak"); all of those that are not named."""
     recorded: float = 0.07
     """Share of real speech."""
     spliced: float = 0.0
@@ -92,7 +94,7 @@ STAGES: list[tuple[int, Curriculum]] = [
     (17850, _SPLICED),
     (20400, _OUTSIDE),
     (25000, _FLUENT),
-    (30700, replace(_FLUENT, recorded=0.2, long=0.03)),
+    (30700, replace(_FLUENT, recorded=0.2, long=0.03, engines={"espeak": 0.12, "pico": 0.4})),
 ]
 """The step from which on each is seen, in English."""
 
@@ -120,7 +122,14 @@ MULTILINGUAL: list[tuple[int, Curriculum]] = [
     (1200, _FOREIGN),
     (5200, _FOREIGN_WORDS),
     (10800, _FOREIGN_OUTSIDE),
-    (16500, replace(_FOREIGN_OUTSIDE, languages={"en": 3.0, "fr": 1.0, "it": 1.0, "de": 0.7, "es": 0.7})),
+    (
+        16500,
+        replace(
+            _FOREIGN_OUTSIDE,
+            languages={"en": 3.0, "fr": 1.0, "it": 1.0, "de": 0.7, "es": 0.7},
+            engines={"espeak": 0.2, "pico": 0.25},
+        ),
+    ),
 ]
 """Of a run that `multilingual.py` began: the encoder can hear already, but four languages are spelled first in short, clean
 sentences."""

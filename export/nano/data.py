@@ -145,6 +145,8 @@ class Batches(IterableDataset[Batch]):
                 item = pool.draw(r, curriculum.rare)
                 if item.n_samples / SAMPLE_RATE > curriculum.max_s or item.n_samples < 4800:
                     continue
+                if r.random() >= curriculum.engines.get(item.voice.split(":")[0], 1.0):
+                    continue
                 example = self.examples.made_of(r, item, by_voice[item.voice], everybody.items, curriculum)
                 bucket = next((b for b in BUCKETS_S if len(example.audio) <= b * SAMPLE_RATE), None)
                 if bucket is None:

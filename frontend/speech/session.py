@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from itertools import accumulate
 
@@ -284,6 +284,8 @@ class SessionCore:
         words = told_words.placed(h.words, request.start)
         earliest = request.start + self.settings.max_segment // 2
         at, n = best_gap(segment.probabilities, segment.heard_from, words, earliest, request.end)
+        if n:  # the next window begins at the cut
+            words[n - 1] = replace(words[n - 1], end=min(words[n - 1].end, at))
         kept = [] if told_words.invented(h) else self._heard_words(words[:n], segment)
         effects = self._final(segment, request, h, words, kept, at, needed=request.end, ends_utterance=False)
         edges = [0, *accumulate(h.word_tokens)]

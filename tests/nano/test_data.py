@@ -169,6 +169,17 @@ def test_shards_that_come_later_are_heard_too(tmp_path: Path, speak):
     assert "Zebra" in said(12)
 
 
+def test_engines_are_heard_by_their_shares(tmp_path: Path, speak):
+    said = [speak("It is raining in Dublin."), replace(speak("Four trains leave."), voice="flite:rms")]
+    corpus.write_shard(tmp_path, "shard-000", said)
+    tokens = Tokenizer.from_file(str(NANO / "tokenizer.json"))
+    c = Curriculum(max_s=4, batch_s=8, joined=0, distort=0, spec=0, engines={"espeak": 0.1})
+    batches = iter(Batches(tmp_path, tokens, phone_table(corpus.read(tmp_path)), [], 1, [(0, c)], 0))
+    rows = [tokens.decode(row) for _ in range(50) for row in next(batches).tokens.tolist()]
+    heard = Counter("It" in row for row in rows)
+    assert 0.02 < heard[True] / heard.total() < 0.2
+
+
 def test_sentences_that_are_closed_up_follow_without_a_pause(tmp_path: Path, speak):
     said = [speak(t) for t in ("The red bottle was under the table.", "It is raining in Dublin today.")]
     said = [replace(u, audio=np.concatenate([np.zeros(8000, np.int16), u.audio, np.zeros(8000, np.int16)])) for u in said]

@@ -153,10 +153,11 @@ def test_the_words_of_long_speech_are_told_once_each_and_in_order(scenario: Scen
     # Probabilities that do not move the cut: it falls where two words meet.
     flat = [(1.0 if p >= 0.5 else 0.0, n) for p, n in scenario.runs]
     settings = replace(scenario.settings, vad=replace(scenario.settings.vad, pre_roll=0))
-    told = [
-        int(w.text) for f in play(replace(scenario, runs=flat, settings=settings), answer=answer).finals for w in f.words
-    ]
-    assert told == sorted(set(told))
+    finals = play(replace(scenario, runs=flat, settings=settings), answer=answer).finals
+    words = [w for f in finals for w in f.words]
+    assert [int(w.text) for w in words] == sorted({int(w.text) for w in words})
+    assert all(a.end <= b.start for a, b in itertools.pairwise(words)), "nor are two spoken at the same time"
+    assert all(w.end <= f.end for f in finals for w in f.words)
 
 
 def test_speech_without_a_pause_is_cut_where_it_is_quietest_between_words():
