@@ -55,6 +55,7 @@ class LocalEngine:
         self.windows = [round(float(s) * RATE) for s in parameter("windows_s").split(",")]
         self.takes_context = parameter("context") == "true"
         self.temperatures = tuple(temperatures or map(float, parameter("temperatures").split(",")))
+        self.beam_size = int(parameter("beam_size"))
         generation = json.loads((version / "generation_config.json").read_text())
         self.vocabulary = Vocabulary(
             version / "tokenizer.json", generation, multilingual=parameter("multilingual") == "true"
@@ -101,6 +102,7 @@ class LocalEngine:
                 answer.put,
                 urgent=final,
                 temperatures=temperatures,
+                beam_size=self.beam_size,
                 n_alternatives=n_alternatives,
             )
         )

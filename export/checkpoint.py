@@ -26,7 +26,7 @@ __all__ = ["POLICY", "Checkpoint", "CheckpointError", "download", "open_checkpoi
 log = logging.getLogger(__name__)
 
 POLICY = "voiceforge.json"
-"""What a checkpoint says of itself to us: `windows_s`, `padding_s`, `temperatures`, `context`. See docs/models.md."""
+"""What a checkpoint says of itself: `windows_s`, `padding_s`, `beam_size`, `temperatures`, `context`. See docs/models.md."""
 
 HUB_PATTERNS = ["*.json", "merges.txt", "model.safetensors", "model-*.safetensors"]
 """Not `model*`: large checkpoints have a second set of weights beside the first (`model.fp32-…`)."""

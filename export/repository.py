@@ -27,7 +27,7 @@ NANO = IN_THE_BOX["nano"]
 
 ENGINE_FILES = (
     "__init__.py", "alignment.py", "batch.py", "confidence.py", "growing.py", "jobs.py", "scheduler.py", "scores.py",
-    "slots.py", "usage.py", "vocabulary.py", "windows.py",
+    "search.py", "slots.py", "usage.py", "vocabulary.py", "windows.py",
 )  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
 """It goes into folder names, Triton's config and URLs."""
@@ -134,6 +134,7 @@ def export_whisper(
         slots.prefill(checkpoint, rules, dtype).save(version / "prefill.onnx")
         slots.step(checkpoint, rules, dtype).save(version / "step.onnx")
         slots.place(checkpoint, dtype).save(version / "place.onnx")
+        slots.move(checkpoint, dtype).save(version / "move.onnx")
     else:
         whisper.save(whisper.decoder(checkpoint, dtype), version / "decoder.onnx", precision)
     (version / "tokenizer.json").write_text(checkpoint.tokenizer_json, "utf-8")
@@ -160,6 +161,7 @@ def export_whisper(
             "encoder": encoder,
             "padding_s": f"{policy.get('padding_s', 0):g}",
             "temperatures": ",".join(map(str, policy.get("temperatures", TEMPERATURES))),
+            "beam_size": policy.get("beam_size", 1),
             "context": "true" if policy.get("context", True) else "false",
             "decode_threads": 1,
         }

@@ -5,6 +5,7 @@ leave. Shapes that do not change from step to step can be captured as a CUDA gra
 
 - prefill: the first pass over prompt and committed tokens, cross-attention's keys and values of the whole window given.
 - place: puts what a first pass left into slots.
+- move: the caches of slots into other slots, for a beam whose texts grow out of others.
 - step: one token a slot.
 
 Where an output is named as the input with `next_` before it, the caller binds both to one buffer (`export/engine/slots.py`).
@@ -160,4 +161,20 @@ def place(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
             buffer = g.input(name, ["rows", heads, *inner])
             g.op("ScatterND", buffer, slots, padded, named=f"next_{name}")
             g.output(f"next_{name}", f"next_{name}", ["rows", heads, *inner])
+    return g
+
+
+def move(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
+    """Keys and values of what was said, of n slots of R, into n others.
+
+    Inputs: `sources` int64 (n,), `slots` int64 (n, 1); the buffers `past_k_i`, `past_v_i` as in `step`.
+    """
+    heads = checkpoint.config["decoder_attention_heads"]
+    shape = ["rows", heads, "cache", checkpoint.config["d_model"] // heads]
+    g = Graph("whisper_move", dtype)
+    sources, slots = g.input("sources", ["n"], INT64), g.input("slots", ["n", 1], INT64)
+    for name in (f"past_{kv}_{i}" for i in range(checkpoint.layers[1]) for kv in "kv"):
+        buffer = g.input(name, shape)
+        g.op("ScatterND", buffer, slots, g.op("Gather", buffer, sources), named=f"next_{name}")
+        g.output(f"next_{name}", f"next_{name}", shape)
     return g

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from export.engine.scores import WIDEST
 from export.silero import STATES
 
 ENGINE_IDLE_S = 90
@@ -79,17 +80,21 @@ class Tuning:
     slots: bool = False
     """So on a CPU too: for tests, it computes more than needed there."""
     max_rows: int = 32
-    """Streams that are decoded together, in each instance."""
+    """Rows that are decoded together, in each instance: a stream each, or a text each of a stream's beam."""
     encoder_batch: int = ENCODER_BATCH
     instances: int = 1
     """Processes. What is between two steps is Python and takes one core of each; on a GPU that is what bounds them."""
     cuda_graphs: bool = False
+    beam_size: int = 0
+    """Texts that are followed at once, each in a row; 0: as many as the checkpoint says."""
 
     def __post_init__(self) -> None:
         if self.device not in ("cpu", "cuda"):
             raise ValueError(f"device {self.device!r} is not cpu or cuda")
         if wrong := [n for n in ("max_rows", "encoder_batch", "instances") if getattr(self, n) < 1]:
             raise ValueError(f"{', '.join(wrong)} must be at least 1")
+        if not 0 <= self.beam_size <= WIDEST:
+            raise ValueError(f"beam_size {self.beam_size} is not between 1 and {WIDEST}, or 0 for what the checkpoint says")
 
     @property
     def in_slots(self) -> bool:
@@ -103,6 +108,7 @@ class Tuning:
             "cuda_graphs": "true" if self.cuda_graphs else "false",
             "encoder_batch": self.encoder_batch,
             "max_rows": self.max_rows,
+            **({"beam_size": self.beam_size} if self.beam_size else {}),
         }
 
     @classmethod

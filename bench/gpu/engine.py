@@ -108,7 +108,7 @@ def step(target: Target, model: Exported, clips: Sequence[Clip], rows: int, *, c
         said = [[seen.rankings[0].best(1)[0][0]] for seen in first]
         times: list[float] = []
         for _ in range(max(10, target.sizes.n_tokens)):
-            turns = [Turn(seen.seat, text[-1], Rule.TEXT) for seen, text in zip(first, said, strict=True)]
+            turns = [Turn(seen.seat, text[-1], Rule.TEXT, seen.seat) for seen, text in zip(first, said, strict=True)]
             began = time.perf_counter()
             found = slots.step(turns)
             times.append(time.perf_counter() - began)

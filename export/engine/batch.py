@@ -47,11 +47,15 @@ class Seen:
 
 @dataclass(frozen=True)
 class Turn:
-    """A row's next token, and by which rule the one after it is chosen."""
+    """A row's next token, and by which rule the one after it is chosen.
+
+    The row goes on where the one at `source` was, a seat of as many positions and of the same window.
+    """
 
     seat: Seat
     token: int
     rule: Rule
+    source: Seat
 
 
 class Batch(Protocol):
@@ -68,6 +72,10 @@ class Batch(Protocol):
 
     def prefill(self, windows: Sequence[Array], tokens: Integers, asks: Sequence[Sequence[Ask]]) -> list[Seen]:
         """First pass over `tokens` (B, n) of windows of one length; as many asks for each row."""
+        ...
+
+    def fork(self, seat: Seat) -> Seat:
+        """Another seat with the caches of one that has not joined yet."""
         ...
 
     def join(self, seats: Sequence[Seat]) -> None:

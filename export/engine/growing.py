@@ -7,7 +7,7 @@ Finished rows stay as dead weight until the batch is repacked, which happens whe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -95,6 +95,9 @@ class Growing:
         allowed = self._vocabulary.suppress(logits.copy(), first=rule is Rule.FIRST, new_word=rule is Rule.NEW_WORD)
         return Listed(log_softmax(allowed))
 
+    def fork(self, seat: Seat) -> Seat:
+        return replace(cast("_Seat", seat))
+
     def join(self, seats: Sequence[Seat]) -> None:
         self._repack(cast("Sequence[_Seat]", seats))
 
@@ -112,8 +115,13 @@ class Growing:
         total = self._past_length + 1
         mask = np.where(np.arange(total)[None, :] < self._pads[:, None], self._dtype(-1e4), self._dtype(0))
         tokens = np.zeros((len(self._seats), 1), np.int64)
+        sources = np.arange(len(self._seats))
         for turn in turns:
             tokens[turn.seat.place] = turn.token
+            sources[turn.seat.place] = turn.source.place
+        if (sources != np.arange(len(sources))).any():
+            for name in (f"past_{n}" for n in self._kv):
+                self._feeds[name] = ort.OrtValue.ortvalue_from_numpy(self._feeds[name].numpy()[sources])
         step = {
             "tokens": tokens,
             "positions": np.array([[s.length] for s in self._seats], np.int64),

@@ -58,9 +58,16 @@ class Job:
     urgent: bool = True
     """Finals are; partials wait for them."""
     temperatures: tuple[float, ...] = (0.0,)
+    beam_size: int = 1
+    """Texts that are followed at once, at temperature 0; 1 is greedy."""
     n_alternatives: int = 0
     only_word: bool = False
     """Stop where the word that the prefix begins is complete."""
     language_probability: float = 1.0
     attempts: list[Hypothesis] = field(default_factory=list[Hypothesis])
     created: float = field(default_factory=time.perf_counter)
+
+    @property
+    def width(self) -> int:
+        """Texts that this attempt follows at once."""
+        return self.beam_size if self.temperatures[len(self.attempts)] <= 0 else 1

@@ -1,7 +1,7 @@
-"""Continuous batching of Whisper's greedy decode: rows of many streams step together, join and leave at any step.
+"""Continuous batching of Whisper's decode: rows of many streams step together, join and leave at any step.
 
 One thread owns the graphs. A job is prefilled alone or with jobs of the same shape (prompt and committed tokens in one
-pass), then its row joins the running batch, where `growing.py` or `slots.py` compute.
+pass), then its rows, as many as `search.py` follows, join the running batch, where `growing.py` or `slots.py` compute.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from .alignment import FRAME_SAMPLES, token_starts
-from .batch import Ask, Batch, Float, Seat, Turn
+from .batch import Ask, Batch
 from .confidence import Calibrator, WordFeatures
 from .jobs import Cancelled, Hypothesis, Job
-from .scores import MAX_COMPRESSION, Ranking, Rule, compression, doubtful, repeats
+from .scores import MAX_COMPRESSION, WIDEST, Ranking, Rule, compression, doubtful
+from .search import Row, Search, rule_after
 from .vocabulary import AUTO, UNSPACED, Vocabulary
 
 log = logging.getLogger(__name__)
@@ -33,34 +32,6 @@ DOUBTED_WORD = 0.6
 """Words less probable than this get alternatives."""
 MOST_DOUBTED = 5
 """Words of one hypothesis that get alternatives, the least probable first."""
-LONGEST_WORD = 8
-"""Tokens of an alternative."""
-
-
-@dataclass
-class _Row:
-    job: Job
-    seat: Seat
-    tokens: list[int]
-    logprobs: list[float]
-    no_speech: float
-    attention: list[Float]
-    entropies: list[float]
-    limit: int
-    admitted: float
-    encode_ms: float
-    rivals: list[list[tuple[int, float]]] = field(default_factory=list[list[tuple[int, float]]])
-    """For each token, when alternatives are wanted: the other likely tokens and their log-probabilities."""
-    alive: bool = True
-    random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
-
-
-def _rule(job: Job, tokens: Sequence[int]) -> Rule:
-    """By which the token after these is chosen."""
-    settled = bool(job.prefix) and len(tokens) == len(job.prefix)  # its last word is to stay as it is
-    if settled and not job.only_word and job.language not in UNSPACED:
-        return Rule.NEW_WORD
-    return Rule.TEXT if tokens else Rule.FIRST
 
 
 def _deliver(job: Job, answer: Hypothesis | Exception) -> None:
@@ -81,7 +52,7 @@ class Scheduler:
         self._calibrator = calibrator or Calibrator()
         self._waiting: queue.PriorityQueue[tuple[int, int, Job | None]] = queue.PriorityQueue()
         self._order = itertools.count()
-        self._rows: list[_Row] = []
+        self._searches: list[Search] = []
         self.n_steps = self.n_rows_stepped = 0
         self.busy_s = 0.0
         """Time that the thread did not wait for jobs."""
@@ -94,7 +65,8 @@ class Scheduler:
 
     @property
     def n_active(self) -> int:
-        return len(self._rows)
+        """Rows that step together."""
+        return sum(len(s.rows) for s in self._searches)
 
     @property
     def n_waiting(self) -> int:
@@ -111,39 +83,46 @@ class Scheduler:
 
     def _run(self) -> None:
         while True:
-            jobs = self._take(block=not self._rows)
+            jobs = self._take(block=not self._searches)
             if jobs is None:
                 return
             began = time.perf_counter()
             try:
                 if jobs:
                     self._admit(jobs)
-                if self._rows:
+                if self._searches:
                     self._step()
             except Exception as error:
                 log.exception("decode step failed")
-                failed = [r.job for r in self._rows if r.alive] + [
-                    j for j in jobs if all(r.job is not j for r in self._rows)
-                ]
-                self._rows = []
+                failed = [s.job for s in self._searches if not s.over]
+                failed += [j for j in jobs if all(s.job is not j for s in self._searches)]
+                self._searches = []
                 self.batch.clear()
                 for job in failed:
                     _deliver(job, error)
             self.busy_s += time.perf_counter() - began
 
     def _take(self, block: bool) -> list[Job] | None:
+        """The next jobs that there are rows for; a wide one is not overtaken."""
         jobs: list[Job] = []
-        while len(jobs) < min(self._max_rows - self.n_active, self.batch.most_at_once):
+        room = self._max_rows - sum(s.width for s in self._searches)
+        while room > 0 and len(jobs) < self.batch.most_at_once:
             try:
-                _, _, job = self._waiting.get(block=block and not jobs)
+                first = self._waiting.get(block=block and not jobs)
             except queue.Empty:
                 break
+            job = first[-1]
             if job is None:
                 return None
             if job.cancelled():
                 _deliver(job, Cancelled("cancelled while it waited"))
-            else:
-                jobs.append(job)
+                continue
+            job.beam_size = max(1, min(job.beam_size, self._max_rows, WIDEST))
+            if job.width > room:
+                self._waiting.put(first)
+                break
+            jobs.append(job)
+            room -= job.width
         return jobs
 
     def _admit(self, jobs: list[Job]) -> None:
@@ -154,13 +133,13 @@ class Scheduler:
             self._find_language([job for job in unknown if len(job.window) == width])
         for job in jobs:
             groups.setdefault((len(job.window), len(job.prompt) + len(job.prefix)), []).append(job)
-        joined = [row for group in groups.values() for row in self._prefill(group)]
-        for row in [r for r in joined if not r.alive]:
-            self._finish(row)
-        joined = [r for r in joined if r.alive]
-        if joined:
-            self.batch.join([r.seat for r in joined])
-            self._rows += joined
+        begun = [search for group in groups.values() for search in self._prefill(group)]
+        for search in [s for s in begun if s.over]:
+            self._finish(search)
+        begun = [s for s in begun if not s.over]
+        if begun:
+            self.batch.join([seat for s in begun for seat in s.seats])
+            self._searches += begun
 
     def _find_language(self, jobs: list[Job]) -> None:
         """Settles the language of jobs whose windows are of one length: the likeliest after the start token."""
@@ -178,95 +157,70 @@ class Scheduler:
         first = len(job.prompt) - 1  # the position that predicts the first text token
         silence = Ask(job.prompt.index(self._vocabulary.sot), Rule.ANYTHING, self._vocabulary.no_speech or 0)
         forced = [Ask(first + k, Rule.TEXT if k else Rule.FIRST, token) for k, token in enumerate(job.prefix)]
-        return [silence, *forced, Ask(first + len(job.prefix), _rule(job, job.prefix))]
+        return [silence, *forced, Ask(first + len(job.prefix), rule_after(job, job.prefix))]
 
-    def _prefill(self, jobs: list[Job]) -> list[_Row]:
-        now = time.perf_counter()
+    def _prefill(self, jobs: list[Job]) -> list[Search]:
         tokens = np.array([j.prompt + j.prefix for j in jobs], np.int64)
+        admitted = time.perf_counter()
         seen = self.batch.prefill([j.window for j in jobs], tokens, [self._asks(j) for j in jobs])
         silent = self._vocabulary.no_speech
-        rows: list[_Row] = []
+        searches: list[Search] = []
         for job, one in zip(jobs, seen, strict=True):
             silence, *forced, last = one.rankings
+            told = [ranking.logprob(token) for ranking, token in zip(forced, job.prefix, strict=True)]
+            row = Row(one.seat, list(job.prefix), told, one.attention[1:], one.seat)
             room = LONGEST_TEXT - len(job.prefix)
-            row = _Row(
+            search = Search(
                 job,
-                one.seat,
-                list(job.prefix),
-                [ranking.logprob(token) for ranking, token in zip(forced, job.prefix, strict=True)],
-                float(np.exp(silence.logprob(silent))) if silent is not None else 0.0,
-                one.attention[1:],
-                [],
-                min(room, 8 + job.n_samples * TOKENS_PER_SECOND // 16000) + len(job.prefix),
-                now,
-                one.encode_ms,
-                random=np.random.default_rng((job.n_samples, len(job.attempts))),
+                self._vocabulary,
+                [row],
+                limit=min(room, 8 + job.n_samples * TOKENS_PER_SECOND // 16000) + len(job.prefix),
+                no_speech=float(np.exp(silence.logprob(silent))) if silent is not None else 0.0,
+                encode_ms=one.encode_ms,
+                admitted=admitted,
             )
             for ranking, token in zip(forced, job.prefix, strict=True):
-                self._note(row, ranking, token)
-            self._choose(row, last)
-            rows.append(row)
-        return rows
-
-    def _note(self, row: _Row, ranking: Ranking, token: int) -> None:
-        if row.job.want_words:
-            row.entropies.append(ranking.entropy)
-        if row.job.n_alternatives:
-            row.rivals.append(self._rivals(ranking, token))
-
-    def _choose(self, row: _Row, ranking: Ranking) -> None:
-        """The likeliest allowed token, or one by chance; the row dies at the end of text, at its limit, or in a loop."""
-        vocabulary, job = self._vocabulary, row.job
-        token = ranking.draw(job.temperatures[len(job.attempts)], row.random)
-        row.logprobs.append(ranking.logprob(token))
-        if token == vocabulary.eot or len(row.tokens) >= row.limit:
-            row.alive = False
-            return
-        if job.only_word and (vocabulary.begins_word(token) or len(row.tokens) >= len(job.prefix) + LONGEST_WORD):
-            row.alive = False
-            return
-        row.tokens.append(token)
-        self._note(row, ranking, token)
-        loop = repeats(row.tokens)
-        if loop > 0:
-            del row.tokens[-loop:], row.logprobs[-loop:], row.attention[-loop:]
-            row.alive = False
-
-    def _rivals(self, ranking: Ranking, token: int) -> list[tuple[int, float]]:
-        """The likeliest other tokens that begin a word."""
-        return [(t, p) for t, p in ranking.best(12) if t != token and self._vocabulary.begins_word(t)]
+                search.note(row, ranking, token)
+            search.advance([last], [self.batch.fork(one.seat) for _ in range(search.width - 1)])
+            searches.append(search)
+        return searches
 
     def _step(self) -> None:
         """One token for every row."""
-        found = self.batch.step([Turn(r.seat, r.tokens[-1], _rule(r.job, r.tokens)) for r in self._rows])
+        found = iter(self.batch.step([turn for s in self._searches for turn in s.turns()]))
         self.n_steps += 1
         self.n_rows_stepped += self.n_active
-        for row, (ranking, attention) in zip(self._rows, found, strict=True):
-            row.attention.append(attention)
-            self._choose(row, ranking)
-            if row.alive and len(row.tokens) % 8 == 0 and row.job.cancelled():
-                row.alive = False
-            if not row.alive:
-                self.batch.leave(row.seat)
-                self._finish(row)
-        self._rows = [r for r in self._rows if r.alive]
+        for search in self._searches:
+            rankings: list[Ranking] = []
+            for row in search.rows:
+                ranking, attention = next(found)
+                row.attention.append(attention)
+                rankings.append(ranking)
+            left = search.advance(rankings)
+            if not search.over and len(search.rows[0].tokens) % 8 == 0 and search.job.cancelled():
+                search.cancelled = True
+            for seat in [*left, *search.seats] if search.over else left:
+                self.batch.leave(seat)
+            if search.over:
+                self._finish(search)
+        self._searches = [s for s in self._searches if not s.over]
 
-    def _finish(self, row: _Row) -> None:
-        """Answers a row's job, or has it decoded again; what goes wrong with one answer is that job's alone."""
+    def _finish(self, search: Search) -> None:
+        """Answers a job, or has it decoded again; what goes wrong with one answer is that job's alone."""
+        row = search.best()
         try:
-            answer: Hypothesis | Exception = self._result(row)
-            if self._tries_again(row, answer):
+            answer: Hypothesis | Exception = self._result(search, row)
+            if self._tries_again(search.job, answer):
                 return
-            if row.job.n_alternatives and self._asks_for_alternatives(row, answer):
+            if search.job.n_alternatives and self._asks_for_alternatives(search.job, row, answer):
                 return
         except Exception as error:
             log.exception("a hypothesis could not be put together")
             answer = error
-        _deliver(row.job, answer)
+        _deliver(search.job, answer)
 
-    def _tries_again(self, row: _Row, found: Hypothesis) -> bool:
+    def _tries_again(self, job: Job, found: Hypothesis) -> bool:
         """True when the text is doubtful and there is another temperature; at the last, the best attempt is answered."""
-        job = row.job
         if len(job.temperatures) == 1 or job.cancelled():
             return False
         if not doubtful(found.text, found.logprobs, found.no_speech_probability):
@@ -278,12 +232,11 @@ class Scheduler:
             _deliver(job, max(job.attempts, key=_quality))
         return True
 
-    def _result(self, row: _Row) -> Hypothesis:
-        job, vocabulary = row.job, self._vocabulary
-        tokens = row.tokens
-        hypothesis = Hypothesis(tokens, row.logprobs[: len(tokens)], vocabulary.text(tokens), row.no_speech)
+    def _result(self, search: Search, row: Row) -> Hypothesis:
+        job, vocabulary, tokens = search.job, self._vocabulary, row.tokens
+        hypothesis = Hypothesis(tokens, row.logprobs[: len(tokens)], vocabulary.text(tokens), search.no_speech)
         hypothesis.language, hypothesis.language_probability = job.language, job.language_probability
-        hypothesis.temperature = job.temperatures[len(job.attempts)]
+        hypothesis.temperature = search.temperature
         if job.want_words and tokens:
             n_frames = min(row.seat.frames, -(-job.n_samples // FRAME_SAMPLES))
             starts = token_starts(np.stack(row.attention[: len(tokens) + 1], axis=1), n_frames)
@@ -301,14 +254,14 @@ class Scheduler:
                 hypothesis.word_probabilities.append(self._calibrator.probability(features))
                 hypothesis.word_alternatives.append([])
         now = time.perf_counter()
-        hypothesis.encode_ms = row.encode_ms
-        hypothesis.queue_ms = (row.admitted - job.created) * 1000
-        hypothesis.decode_ms = (now - row.admitted) * 1000
+        hypothesis.encode_ms = search.encode_ms
+        hypothesis.queue_ms = (search.admitted - job.created) * 1000
+        hypothesis.decode_ms = (now - search.admitted) * 1000
         return hypothesis
 
-    def _asks_for_alternatives(self, row: _Row, found: Hypothesis) -> bool:
+    def _asks_for_alternatives(self, job: Job, row: Row, found: Hypothesis) -> bool:
         """Has the words that might stand in place of doubted ones decoded; the job is answered when the last is there."""
-        job, vocabulary = row.job, self._vocabulary
+        vocabulary = self._vocabulary
         if job.language in UNSPACED:
             return False
         firsts = [sum(found.word_tokens[:k]) for k in range(len(found.words))]

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +23,10 @@ MIN_LOGPROB = -1.0
 """Mean log-probability of the tokens below which a text is doubted."""
 MAX_NO_SPEECH = 0.6
 """Above it, silence explains a low log-probability."""
+
+
+WIDEST = 12
+"""Texts that a beam follows at the most: a step tells the likeliest `WIDEST` + 1 tokens after each."""
 
 
 class Rule(IntEnum):
@@ -63,7 +68,7 @@ class Listed:
 
     scores: Float
 
-    @property
+    @cached_property
     def entropy(self) -> float:
         return entropy(self.scores)
 
@@ -74,7 +79,8 @@ class Listed:
         return float(self.scores[token])
 
     def best(self, n: int) -> list[tuple[int, float]]:
-        return [(int(t), float(self.scores[t])) for t in np.argsort(self.scores)[::-1][:n]]
+        likely = np.argpartition(self.scores, -n)[-n:]
+        return [(int(t), float(self.scores[t])) for t in likely[np.argsort(self.scores[likely])[::-1]]]
 
 
 @dataclass
@@ -84,8 +90,8 @@ class Podium:
     `numbers` float32 (2 N + 2,): log-probabilities, tokens, entropy, log-probability of the token that was asked for.
     """
 
-    N = 13
-    """What `best(12)` and a token that is left out of it need."""
+    N = WIDEST + 1
+    """What a beam needs, and `best(12)` beside a token that is left out of it."""
 
     numbers: Float
     asked: int

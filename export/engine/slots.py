@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import heapq
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -29,7 +30,7 @@ from .scores import Podium, Ranking
 CACHE = 448
 """Cached positions of a slot: all that Whisper has."""
 KINDS = ("past_k", "past_v", "cross_k", "cross_v")
-GRAPHS = ("cross", "prefill", "place", "step")
+GRAPHS = ("cross", "prefill", "place", "move", "step")
 
 
 class DeviceUnavailable(RuntimeError):
@@ -144,7 +145,7 @@ class Slots:
         self.at, self.most_at_once = at, most_at_once
         self._encoder = open_session(encoder, at)
         loaded = {n: open_session(folder / f"{n}.onnx", at, captured=at.cuda_graphs and n == "step") for n in GRAPHS}
-        self._cross, self._prefill, self._place, self.step_session = (loaded[n] for n in GRAPHS)
+        self._cross, self._prefill, self._place, self._move, self.step_session = (loaded[n] for n in GRAPHS)
         shapes = {i.name: i for i in self.step_session.get_inputs()}
         layers = sum(name.startswith("past_k_") for name in shapes)
         self.dtype = np.float16 if "float16" in shapes["past_k_0"].type else np.float32
@@ -213,10 +214,16 @@ class Slots:
             for i, window in enumerate(windows)
         ]
 
+    def fork(self, seat: Seat) -> Seat:
+        return replace(cast("_Seat", seat))
+
     def join(self, seats: Sequence[Seat]) -> None:
-        together: dict[int, list[_Seat]] = {}
-        for seat in cast("Sequence[_Seat]", seats):
-            together.setdefault(id(seat.values), []).append(seat)
+        together: dict[tuple[int, int], list[_Seat]] = {}
+        doubles: Counter[tuple[int, int]] = Counter()
+        for seat in cast("Sequence[_Seat]", seats):  # a row of a first pass into one slot at a time
+            made = (id(seat.values), seat.row)
+            together.setdefault((made[0], doubles[made]), []).append(seat)
+            doubles[made] += 1
         for members in together.values():
             values = members[0].values
             assert values is not None
@@ -237,7 +244,22 @@ class Slots:
                 binding.bind_ortvalue_output(f"next_{name}", self.buffers[name])
             self._place.run_with_iobinding(binding)
 
+    def _reseat(self, turns: Sequence[Turn]) -> None:
+        moved = [(t.source.place, t.seat.place) for t in turns if t.source is not t.seat]
+        if not moved:
+            return
+        sources, slots = np.array(moved, np.int64).T
+        binding = self._move.io_binding()
+        binding.bind_ortvalue_input("sources", self.value(sources))
+        binding.bind_ortvalue_input("slots", self.value(slots[:, None]))
+        for name, buffer in self.buffers.items():
+            if name.startswith("past"):
+                binding.bind_ortvalue_input(name, buffer)
+                binding.bind_ortvalue_output(f"next_{name}", buffer)
+        self._move.run_with_iobinding(binding)
+
     def step(self, turns: Sequence[Turn]) -> list[tuple[Ranking, Float]]:
+        self._reseat(turns)
         highest = max(turn.seat.place for turn in turns) + 1
         rows = next(b for b in self._buckets if b >= highest)
         if rows not in self._steps:

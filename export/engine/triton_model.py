@@ -74,6 +74,7 @@ class TritonPythonModel:
         batch = self._slots(args, options, folder, max_rows) if self.encodes else self._growing(args, options, folder)
         self.scheduler = Scheduler(batch, self.vocabulary, max_rows, Calibrator.load(folder))
         self.temperatures = tuple(float(t) for t in options.get("temperatures", "0").split(","))
+        self.beam_size = int(options.get("beam_size", 1))
         self.takes_context = options.get("context") == "true"
         idle_s = int(config["sequence_batching"]["max_sequence_idle_microseconds"]) / 1e6
         self.streams = Streams(self.buckets[-1], idle_s)
@@ -207,6 +208,7 @@ class TritonPythonModel:
                 cancelled=sender.is_cancelled,
                 urgent=final,
                 temperatures=self.temperatures if final else (0.0,),
+                beam_size=self.beam_size,
                 n_alternatives=_number(request, "alternatives") if final else 0,
             )
         )

@@ -124,17 +124,18 @@ def text(run: Path, checkpoint: Path, scores: Sequence[Path]) -> str:
 
 
 def _error_rates(found: list[dict[str, Any]]) -> str:
-    """A column for each precision; timestamps as the first one has them."""
+    """A column for each precision and way of decoding; timestamps as the first one has them."""
     tables = [{**f["sets"], **f.get("windows", {})} for f in found]
     lines = [
-        f"| set | {' | '.join(f['precision'] for f in found)} | words |",
+        f"| set | {' | '.join(f['precision'] + (', greedy' if f['beam_size'] == 1 else '') for f in found)} | words |",
         f"|---|{'---|' * (len(found) + 1)}",
     ]
     for name, score in tables[0].items():
         cells = [f"{t[name]['wer']} %" if name in t else "" for t in tables]
         lines.append(f"| {name} | {' | '.join(cells)} | {score['n_words']} |")
     others = " (other languages: its BasicTextNormalizer)" if "languages" in found[0] else ""
-    told = f"\n## Word error rates\nGreedy, one pass; normaliser: {found[0]['normaliser']}{others}.\n\n"
+    how = f"A beam of {found[0]['beam_size']}, one pass; normaliser: {found[0]['normaliser']}"
+    told = f"\n## Word error rates\n{how}{others}.\n\n"
     told += "\n".join(lines) + "\n" + _LEGEND
     if shares := found[0].get("languages"):
         right = ", ".join(f"{code} {100 * share:.1f} %" for code, share in shares.items())

@@ -186,6 +186,7 @@ def evaluate(
     recorded: Annotated[list[Path] | None, typer.Option(help="Folders of real speech with transcripts.tsv.")] = None,
     noise: Annotated[Path | None, typer.Option(help="Folder of noises, to hear each set in too, 10 dB below it.")] = None,
     digits: Annotated[Path | None, typer.Option(help="Recordings of the free spoken digit dataset.")] = None,
+    beam_size: Annotated[int, typer.Option(help="1 is greedy; by default what the checkpoint says.")] = 0,
     quick: Annotated[bool, typer.Option(help="The sets themselves, nothing else.")] = False,
     out: Annotated[Path | None, typer.Option(help="Also write the scores as JSON.")] = None,
 ) -> None:
@@ -200,7 +201,8 @@ def evaluate(
             corpus.write_shard(index.parent, name, corpus.recorded(folder, folder / "transcripts.tsv"))
         plain[name] = corpus.read_shard(index)
     found: dict[str, Any] = {"precision": precision, "normaliser": evaluation.NORMALISER}
-    recogniser = evaluation.Recogniser(checkpoint, precision)
+    recogniser = evaluation.Recogniser(checkpoint, precision, beam_size=beam_size)
+    found["beam_size"] = recogniser.beam_size
 
     def measure(
         key: str, sets: Mapping[str, Sequence[conditions.Spoken]], window_s: float | None = None, language: str = "en"
@@ -210,7 +212,7 @@ def evaluate(
         for name, score in scores.items():
             console.print(f"  {name:36} {score}", highlight=False)
 
-    console.print(f"word error rate, {precision}, greedy, normaliser: {evaluation.NORMALISER}")
+    console.print(f"word error rate, {precision}, beam of {recogniser.beam_size}, normaliser: {evaluation.NORMALISER}")
     try:
         measure("sets", plain)
         synthetic = {"en": plain["seen"]}

@@ -134,6 +134,8 @@ def synthesise(folder: Path, n: int, *, seed: int = 1, workers: int = 2, n_easy:
     rota: list[Cast] = [
         synth.seen_voice, natural, synth.diphone_voice if diphones else neural_voice, synth.varied_voice,
     ]  # fmt: skip
+    if language == "en":
+        rota.append(synth.concatenative_voice)
     planned: list[tuple[str, list[str], int, Cast]] = []
     for k in range(0, len(sentences), SHARD_SIZE):
         at = k // SHARD_SIZE

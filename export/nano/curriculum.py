@@ -95,6 +95,7 @@ STAGES: list[tuple[int, Curriculum]] = [
     (20400, _OUTSIDE),
     (25000, _FLUENT),
     (30700, replace(_FLUENT, recorded=0.2, long=0.03, engines={"espeak": 0.12, "pico": 0.4})),
+    (32100, replace(_FLUENT, recorded=0.25, single=0.2, long=0.03, engines={"espeak": 0.4, "pico": 0.4})),
 ]
 """The step from which on each is seen, in English."""
 

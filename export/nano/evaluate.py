@@ -1,4 +1,4 @@
-"""Word error rates of a checkpoint, decoded by the product's own engine (greedy, one pass over the whole utterance).
+"""Word error rates of a checkpoint, decoded by the product's own engine (one pass over the whole utterance).
 
 Normaliser: Whisper's `EnglishTextNormalizer` (package whisper-normalizer; other languages its `BasicTextNormalizer`, which
 keeps accents), for reference and hypothesis alike; WER by jiwer over all words of a set.
@@ -52,10 +52,12 @@ class Score:
 
 
 class Recogniser:
-    """A checkpoint's graphs in this process: audio in, text out, one utterance or many at once."""
+    """A checkpoint's graphs in this process: audio in, text out, one utterance or many at once. `beam_size`: by default what
+    the checkpoint says, 1 is greedy."""
 
-    def __init__(self, checkpoint_folder: Path, precision: str = "fp32", threads: int = 2) -> None:
+    def __init__(self, checkpoint_folder: Path, precision: str = "fp32", threads: int = 2, beam_size: int = 0) -> None:
         checkpoint = open_checkpoint(str(checkpoint_folder))
+        self.beam_size: int = beam_size or checkpoint.policy.get("beam_size", 1)
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
         for name, build in (("encoder", whisper.encoder), ("cross", whisper.cross), ("decoder", whisper.decoder)):
@@ -108,7 +110,8 @@ class Recogniser:
                 pending.release()
 
             prompt = self.vocabulary.prompt(language)
-            self._scheduler.submit(Job(hidden, min(len(clip), size), prompt, [], language, words, done))
+            job = Job(hidden, min(len(clip), size), prompt, [], language, words, done, beam_size=self.beam_size)
+            self._scheduler.submit(job)
         for _ in range(32):
             pending.acquire()
         return [r or Hypothesis([], [], "", 0.0) for r in results]

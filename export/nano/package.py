@@ -149,6 +149,6 @@ def package(
         ("config.json", config),
         ("generation_config.json", generation),
         ("preprocessor_config.json", preprocessor),
-        ("voiceforge.json", {"windows_s": list(windows_s), "temperatures": [0.0], "context": False}),
+        ("voiceforge.json", {"windows_s": list(windows_s), "beam_size": 5, "temperatures": [0.0], "context": False}),
     ):
         (out / name).write_text(json.dumps(content, indent=1) + "\n")

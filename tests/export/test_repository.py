@@ -159,6 +159,7 @@ def test_an_export_holds_valid_graphs_and_nothing_else(precision: str, saved: Pa
         "whisper_toy/1/whisper_engine/jobs.py",
         "whisper_toy/1/whisper_engine/scheduler.py",
         "whisper_toy/1/whisper_engine/scores.py",
+        "whisper_toy/1/whisper_engine/search.py",
         "whisper_toy/1/whisper_engine/slots.py",
         "whisper_toy/1/whisper_engine/usage.py",
         "whisper_toy/1/whisper_engine/vocabulary.py",
@@ -175,11 +176,28 @@ def test_an_export_holds_valid_graphs_and_nothing_else(precision: str, saved: Pa
 def test_slots_have_graphs_of_their_own_in_place_of_the_decoder(saved: Path, target: Path):
     export_whisper(str(saved), target, precision="fp16", tuning=Tuning(device="cuda"))
     version = target / "whisper_toy" / "1"
-    assert sorted(p.name for p in version.glob("*.onnx")) == ["cross.onnx", "place.onnx", "prefill.onnx", "step.onnx"]
+    assert sorted(p.name for p in version.glob("*.onnx")) == [
+        f"{n}.onnx" for n in ("cross", "move", "place", "prefill", "step")
+    ]
     for path in target.rglob("*.onnx"):
         onnx.checker.check_model(str(path), full_check=True)
     with pytest.raises(ValueError, match="int8 is for CPUs"):
         export_whisper(str(saved), target, precision="int8", tuning=Tuning(device="cuda"))
+
+
+def beam_size(target: Path) -> str:
+    config = text_format.Parse((target / "whisper_toy" / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+    return config.parameters["beam_size"].string_value
+
+
+def test_the_beam_is_the_operators_or_the_checkpoints_and_greedy_where_nobody_says(checkpoint: Path, target: Path):
+    export_whisper(str(checkpoint), target)
+    assert beam_size(target) == "1"
+    (checkpoint / "voiceforge.json").write_text('{"beam_size": 4}')
+    export_whisper(str(checkpoint), target)
+    assert beam_size(target) == "4"
+    export_whisper(str(checkpoint), target, tuning=Tuning(beam_size=2))
+    assert beam_size(target) == "2"
 
 
 def test_a_model_is_retuned_without_being_exported_again(saved: Path, target: Path):
@@ -207,6 +225,7 @@ def test_a_model_is_retuned_without_being_exported_again(saved: Path, target: Pa
         (["cuda_graphs=yes"], "takes true or false"),
         (["device=tpu"], "not cpu or cuda"),
         (["instances=0"], "at least 1"),
+        (["beam_size=13"], "between 1 and 12"),
     ],
 )
 def test_a_tuning_that_makes_no_sense_is_refused(pairs: list[str], message: str):

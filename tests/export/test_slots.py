@@ -119,6 +119,13 @@ def test_settled_tokens_in_front(nano: Both, spoken):
     same(*nano.found(spoken, prefix=prefix))
 
 
+@pytest.mark.parametrize("beam_size", [2, 3, MAX_ROWS])
+def test_beams_of_many_windows_at_once(nano: Both, spoken, beam_size: int):
+    ours, theirs = nano.found(spoken, beam_size=beam_size)
+    same(ours, theirs)
+    same(*nano.found(spoken, prefix=ours[0].tokens[:3], beam_size=beam_size))
+
+
 def test_alternatives_of_doubted_words(nano: Both, spoken):
     r = np.random.default_rng(1)
     levels = np.repeat([0.7, 1.5, 3.0], len(spoken) // 3)  # some drown words, whatever the voice

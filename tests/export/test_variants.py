@@ -23,7 +23,8 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES
 from export.checkpoint import Checkpoint, open_checkpoint
 from export.engine.growing import Growing, sessions
 from export.engine.jobs import Hypothesis, Job
-from export.engine.scheduler import Scheduler, repeats
+from export.engine.scheduler import Scheduler
+from export.engine.scores import repeats
 from export.repository import NANO, export_whisper, vocabulary
 from tests.export.checkpoints import config, local_session, random_whisper
 
