@@ -44,8 +44,7 @@ def measured(texts: list[str], seconds: float, work: Callable[[], list[str]]) ->
 
 
 BATCH = 16
-GREEDY = {
-    "beam_size": 1,
+OPTIONS = {
     "temperature": 0.0,
     "without_timestamps": True,
     "condition_on_previous_text": False,
@@ -53,12 +52,14 @@ GREEDY = {
 }
 
 
-def batched(pipeline: Any, audio: Sequence[Pcm]) -> list[str]:
+def batched(pipeline: Any, audio: Sequence[Pcm], beam_size: int) -> list[str]:
     """faster-whisper takes a batch as parts of one recording: the utterances end to end."""
     edges = np.cumsum([0, *(len(a) for a in audio)]) / RATE
     parts = [{"start": float(a), "end": float(b)} for a, b in itertools.pairwise(edges)]
     whole = np.concatenate(audio).astype(np.float32) / 32768
-    segments, _ = pipeline.transcribe(whole, batch_size=BATCH, clip_timestamps=parts, vad_filter=False, **GREEDY)
+    segments, _ = pipeline.transcribe(
+        whole, batch_size=BATCH, clip_timestamps=parts, vad_filter=False, beam_size=beam_size, **OPTIONS
+    )
     texts = [""] * len(audio)
     for s in segments:
         texts[min(len(audio) - 1, int(np.searchsorted(edges, (s.start + s.end) / 2, side="right")) - 1)] += s.text
@@ -101,44 +102,45 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--utterances", type=int, default=60)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--beam-size", type=int, nargs="+", default=[1, 5])
     args = parser.parse_args()
     speech = clips(args.utterances)
     audio, texts = [c.audio for c in speech], [c.text for c in speech]
     seconds = sum(len(a) for a in audio) / RATE
     rows: dict[str, dict[str, float]] = {}
 
-    for precision in ("fp32", "int8"):
-        ours = Recogniser(NANO, precision, args.threads)
+    for precision, beam in itertools.product(("fp32", "int8"), args.beam_size):
+        ours = Recogniser(NANO, precision, args.threads, beam)
         ours.transcribe(audio[:2])
         for name, window in (("own windows", None), ("30 s windows", 30.0)):
 
             def decode(ours: Recogniser = ours, window: float | None = window) -> list[str]:
                 return [h.text for h in ours.transcribe(audio, window_s=window)]
 
-            rows[f"VoiceForge {precision}, {name}"] = measured(texts, seconds, decode)
+            rows[f"VoiceForge {precision}, {name}, beam of {beam}"] = measured(texts, seconds, decode)
         ours.close()
 
     from faster_whisper import BatchedInferencePipeline, WhisperModel
 
     with tempfile.TemporaryDirectory() as name:
         folder = converted(NANO, Path(name))
-        for kind in ("float32", "int8"):
+        for kind, beam in itertools.product(("float32", "int8"), args.beam_size):
             peer = WhisperModel(str(folder), device="cpu", compute_type=kind, cpu_threads=args.threads)
 
-            def work(peer: WhisperModel = peer) -> list[str]:
+            def work(peer: WhisperModel = peer, beam: int = beam) -> list[str]:
                 waves = [a.astype(np.float32) / 32768 for a in audio]
-                return [" ".join(s.text for s in peer.transcribe(w, **GREEDY)[0]) for w in waves]
+                return [" ".join(s.text for s in peer.transcribe(w, beam_size=beam, **OPTIONS)[0]) for w in waves]
 
-            def in_batches(peer: WhisperModel = peer) -> list[str]:
-                return batched(BatchedInferencePipeline(peer), audio)
+            def in_batches(peer: WhisperModel = peer, beam: int = beam) -> list[str]:
+                return batched(BatchedInferencePipeline(peer), audio, beam)
 
-            rows[f"faster-whisper {kind}"] = measured(texts, seconds, work)
-            rows[f"faster-whisper {kind}, batches of {BATCH}"] = measured(texts, seconds, in_batches)
+            rows[f"faster-whisper {kind}, beam of {beam}"] = measured(texts, seconds, work)
+            rows[f"faster-whisper {kind}, batches of {BATCH}, beam of {beam}"] = measured(texts, seconds, in_batches)
 
     print(f"{len(audio)} utterances, {seconds:.0f} s; normaliser {NORMALISER}")
-    print(f"{'':36} audio s/CPU s  audio s/wall s      WER")
+    print(f"{'':48} audio s/CPU s  audio s/wall s      WER")
     for name, row in rows.items():
-        print(f"{name:36} {row['audio_s_per_cpu_s']:8.1f} {row['audio_s_per_wall_s']:15.1f} {row['wer']:8.1f} %")
+        print(f"{name:48} {row['audio_s_per_cpu_s']:8.1f} {row['audio_s_per_wall_s']:15.1f} {row['wer']:8.1f} %")
     frames = vad()
     for name, microseconds in frames.items():
         print(f"{name:42} {microseconds:6.1f} µs a frame")

@@ -64,7 +64,7 @@ class Agreement:
 
 def ours(checkpoint: Path, clips: Sequence[Pcm], window_s: float | None, precision: str = "fp32") -> list[Text]:
     """In windows of `window_s`, or those that the checkpoint declares."""
-    recogniser = Recogniser(checkpoint, precision)
+    recogniser = Recogniser(checkpoint, precision, beam_size=1)
     try:
         return [Text(h.tokens, h.text) for h in recogniser.transcribe(clips, window_s=window_s)]
     finally:

@@ -55,20 +55,40 @@ def calls(r: np.random.Generator, n: int) -> Float:
     return out
 
 
+def rubbing(r: np.random.Generator, n: int) -> Float:
+    """Cloth on a microphone, paper, brushes: strokes of 40-400 ms of noise that flutters, one after another."""
+    out = np.zeros(n, np.float32)
+    low, high = r.uniform(0.0, 0.97), r.uniform(-0.9, 0.0)  # how much of the lows stays, and of the highs
+    at = 0
+    while at < n:
+        length = int(r.uniform(0.04, 0.4) * RATE)
+        t = np.arange(length, dtype=np.float32) / RATE
+        flutter = 1 + r.uniform(0, 0.9) * np.sin(2 * np.pi * r.uniform(15, 70) * t)
+        stroke = r.standard_normal(length) * np.hanning(length) ** r.uniform(0.3, 1) * flutter * r.uniform(0.2, 1.0)
+        piece = np.asarray(lfilter([1.0, high], [1.0, -low], stroke), np.float32)[: n - at]
+        out[at : at + len(piece)] += piece / (np.abs(piece).max() + 1e-6)
+        at += int(length * r.uniform(0.5, 1.5))
+    return out
+
+
 def coloured_noise(r: np.random.Generator, n: int) -> Float:
-    """White to brown noise, sometimes with a slowly moving level, knocks, calls, a hum; unit RMS."""
+    """White to brown noise, now and then of moving level, with knocks, rubbing, calls, a hum, or over and over; unit RMS."""
     white = r.standard_normal(n).astype(np.float32)
     pole = r.choice([0.0, 0.5, 0.9, 0.97])
     noise: Float = np.asarray(lfilter([1.0], [1.0, -pole], white), np.float32)
     if r.random() < 0.4:
         knots = r.uniform(0.2, 1.0, max(2, n // 4000))
         noise *= np.interp(np.linspace(0, 1, n), np.linspace(0, 1, len(knots)), knots).astype(np.float32)
-    if r.random() < 0.3:
-        noise += 3 * bursts(r, n)
+    if r.random() < 0.35:
+        noise += r.uniform(2, 8) * bursts(r, n)
+    if r.random() < 0.25:
+        noise += r.uniform(2, 8) * rubbing(r, n)
     if r.random() < 0.15:
         noise += r.uniform(1, 5) * calls(r, n)
     if r.random() < 0.2:
         noise += 0.7 * np.sin(2 * np.pi * r.uniform(50, 400) * np.arange(n, dtype=np.float32) / RATE).astype(np.float32)
+    if r.random() < 0.15:
+        noise = np.resize(noise[: int(r.uniform(0.3, 1.5) * RATE)], n)
     return noise / (np.sqrt(np.mean(noise**2)) + 1e-9)
 
 

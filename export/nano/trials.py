@@ -145,7 +145,7 @@ def attempt(
     model, tokenizer = package.load(weights), Tokenizer.from_file(str(out / "tokenizer" / "tokenizer.json"))
     found = {"nats": {name: surprise(model, tokenizer, items) for name, items in sets.items()}}
     package.package(weights, out / "tokenizer", out / "checkpoint", alignment_heads=card.ALIGNMENT_HEADS)
-    recogniser = evaluation.Recogniser(out / "checkpoint", threads=1)
+    recogniser = evaluation.Recogniser(out / "checkpoint", threads=1, beam_size=1)
     try:
         scores = evaluation.evaluate(recogniser, sets)
     finally:

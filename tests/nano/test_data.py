@@ -137,6 +137,26 @@ def test_calls_are_harmonic_and_fit():
         assert sound.std() > 0.01
 
 
+def test_rubbing_comes_in_strokes_all_the_time():
+    for seed in range(10):
+        sound = augment.rubbing(np.random.default_rng(seed), 48000)
+        assert sound.shape == (48000,)
+        levels = np.sqrt(np.mean(sound.reshape(-1, 320) ** 2, axis=1))  # of 20 ms
+        assert np.isfinite(levels).all()
+        assert levels.max() > 4 * np.quantile(levels, 0.1)
+        assert levels.reshape(-1, 50).max(axis=1).min() > 0.02  # in every second
+
+
+@pytest.mark.parametrize("n", [1, 400, 4800, 160_000])
+def test_noise_is_of_one_loudness_and_any_length(n: int):
+    r = np.random.default_rng(3)
+    for _ in range(40):
+        noise = augment.coloured_noise(r, n)
+        assert noise.shape == (n,)
+        assert noise.dtype == np.float32
+        assert np.sqrt(np.mean(noise**2)) == pytest.approx(1.0, abs=1e-3)
+
+
 def test_single_words_are_mostly_digits_and_never_held_out():
     words = texts.single_words(3000, 1)
     assert len(words) == 3000
