@@ -54,9 +54,10 @@ def report(known: dict[str, Any]) -> str:
     found = {name: part["found"] for name, part in known.items()}
     n = {name: f", {part['measured']['utterances']} utterances at most" for name, part in known.items()}
     parts = ["# Quality, measured\n"]
+    measured = known["streaming"]["measured"]
     parts.append(
-        f"`python -m bench.quality`; checkpoint `{known['streaming']['measured']['checkpoint']}`, fp32, greedy, normaliser "
-        f"{NORMALISER}, {known['streaming']['measured']['machine']}, one thread.\n"
+        f"`python -m bench.quality`; checkpoint `{measured['checkpoint']}`, fp32, a beam of {measured['beam_size']}, normaliser "
+        f"{NORMALISER}, {measured['machine']}, one thread.\n"
     )
     parts.append(
         "Sessions are played in virtual time, each decode taking 30 ms; each clip is heard behind five different silences. "
@@ -151,8 +152,15 @@ def keep(out: Path, part: str, measured: Mapping[str, Any], found: Any) -> None:
 
 def circumstances(checkpoint: Path, limit: int) -> dict[str, Any]:
     """What a part was measured with; `files` is the beginning of a hash of the checkpoint's."""
-    files = hashlib.sha256(json.dumps(open_checkpoint(str(checkpoint)).hashes(), sort_keys=True).encode()).hexdigest()
-    return {"checkpoint": checkpoint.name, "files": files[:12], "utterances": limit, "machine": platform.machine()}
+    opened = open_checkpoint(str(checkpoint))
+    files = hashlib.sha256(json.dumps(opened.hashes(), sort_keys=True).encode()).hexdigest()
+    return {
+        "checkpoint": checkpoint.name,
+        "files": files[:12],
+        "beam_size": opened.policy.get("beam_size", 1),
+        "utterances": limit,
+        "machine": platform.machine(),
+    }
 
 
 def main(
