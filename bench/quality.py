@@ -56,8 +56,8 @@ def report(known: dict[str, Any]) -> str:
     parts = ["# Quality, measured\n"]
     measured = known["streaming"]["measured"]
     parts.append(
-        f"`python -m bench.quality`; checkpoint `{measured['checkpoint']}`, fp32, a beam of {measured['beam_size']}, normaliser "
-        f"{NORMALISER}, {measured['machine']}, one thread.\n"
+        f"`python -m bench.quality`; checkpoint `{measured['checkpoint']}`, fp32, a beam of {measured['beam_size']}, "
+        f"normaliser {NORMALISER}, {measured['machine']}, one thread.\n"
     )
     parts.append(
         "Sessions are played in virtual time, each decode taking 30 ms; each clip is heard behind five different silences. "

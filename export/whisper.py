@@ -187,21 +187,25 @@ class Decoder:
         y = g.op("MatMul", g.op("Softmax", g.op("Add", scores, mask), axis=-1), values)
         return g.op("Add", x, layers.linear(layers.merge(y), f"{name}.self_attn.out_proj"))
 
-    def cross_inputs(self, i: int) -> tuple[str, str]:
-        keys = self.g.input(f"cross_k_{i}", ["batch", self.heads, self.width, "frames"])
-        return keys, self.g.input(f"cross_v_{i}", ["batch", self.heads, "frames", self.width])
+    def cross_inputs(self, i: int, each: str = "batch") -> tuple[str, str]:
+        keys = self.g.input(f"cross_k_{i}", [each, self.heads, self.width, "frames"])
+        return keys, self.g.input(f"cross_v_{i}", [each, self.heads, "frames", self.width])
 
-    def cross_attention(self, i: int, x: str, keys: str, values: str, mask: str | None) -> str:
-        """And the layer's feed-forward block."""
+    def cross_attention(self, i: int, x: str, keys: str, values: str, mask: str | None, shared: bool = False) -> str:
+        """And the layer's feed-forward block. `shared`: B / W rows in succession have a window in common, of W."""
         g, layers, name = self.g, self.layers, f"decoder.layers.{i}"
         y = layers.norm(x, f"{name}.encoder_attn_layer_norm")
+        if shared:  # (B, n, d) to (W, B / W · n, d): they ask it together
+            windows = g.op("Slice", g.op("Shape", keys), g.const([0]), g.const([1]))
+            y = g.op("Reshape", y, g.op("Concat", windows, g.const([-1, self.d_model]), axis=0))
         scores = g.op("MatMul", layers.queries(y, f"{name}.encoder_attn"), keys)
         weights = g.op("Softmax", g.op("Add", scores, mask) if mask else scores, axis=-1)
         picked = [head for layer, head in self._c.alignment_heads if layer == i]
         if picked:
             whole = picked == list(range(self.heads))
             self._aligned.append(weights if whole else g.op("Gather", weights, g.const(picked), axis=1))
-        x = g.op("Add", x, layers.linear(layers.merge(g.op("MatMul", weights, values)), f"{name}.encoder_attn.out_proj"))
+        y = layers.linear(layers.merge(g.op("MatMul", weights, values)), f"{name}.encoder_attn.out_proj")
+        x = g.op("Add", x, g.op("Reshape", y, g.op("Shape", x)) if shared else y)
         return layers.feed_forward(x, name)
 
     def attention(self) -> str:
@@ -216,18 +220,19 @@ class Decoder:
 
 
 def decoder(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
-    """n new tokens after S cached ones.
+    """n new tokens after S cached ones, of B rows over W windows: row b hears window b · W // B, so that the texts of a beam
+    share theirs.
 
-    Inputs: `tokens`, `positions` int64 (B, n); `self_mask` (B, 1, n, S + n) and `cross_mask` (B, 1, 1, T), added to the
-    scores; per layer i `past_k_i`, `past_v_i` (B, H, S, Dh), `cross_k_i` (B, H, Dh, T), `cross_v_i` (B, H, T, Dh).
-    Outputs: `logits` float32 (B, n, vocab); `attention` float32 (B, A, n, T), the A alignment heads; per layer
+    Inputs: `tokens`, `positions` int64 (B, n); `self_mask` (B, 1, n, S + n) and `cross_mask` (W, 1, 1, T), added to the
+    scores; per layer i `past_k_i`, `past_v_i` (B, H, S, Dh), `cross_k_i` (W, H, Dh, T), `cross_v_i` (W, H, T, Dh).
+    Outputs: `logits` float32 (B, n, vocab); `attention` float32 (W, A, B / W · n, T), the A alignment heads; per layer
     `present_k_i`, `present_v_i` (B, H, S + n, Dh).
     """
     d = Decoder(Graph("whisper_decoder", dtype), checkpoint)
     g = d.g
     tokens, positions = (g.input(n, ["batch", "n"], INT64) for n in ("tokens", "positions"))
     self_mask = g.input("self_mask", ["batch", 1, "n", "total"])
-    cross_mask = g.input("cross_mask", ["batch", 1, 1, "frames"])
+    cross_mask = g.input("cross_mask", ["windows", 1, 1, "frames"])
     x = d.embedded(tokens, positions)
     presents: list[tuple[str, str]] = []
 
@@ -238,7 +243,7 @@ def decoder(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
 
     for i in range(d.n_layers):
         x = d.self_attention(i, x, grown, self_mask)
-        x = d.cross_attention(i, x, *d.cross_inputs(i), cross_mask)
+        x = d.cross_attention(i, x, *d.cross_inputs(i, "windows"), cross_mask, shared=True)
     x = d.layers.norm(x, "decoder.layer_norm")
     logits = d.projected(g.reshape(x, [-1, d.d_model]))
     shape = g.op("Concat", g.op("Shape", tokens), g.const([-1]), axis=0)
@@ -246,7 +251,7 @@ def decoder(checkpoint: Checkpoint, dtype: str = "float32") -> Graph:
     if dtype != "float32":
         logits, attention = (g.op("Cast", v, to=FLOAT) for v in (logits, attention))
     g.output(logits, "logits", ["batch", "n", d.vocabulary], FLOAT)
-    g.output(attention, "attention", ["batch", d.n_aligned, "n", "frames"], FLOAT)
+    g.output(attention, "attention", ["windows", d.n_aligned, "asked", "frames"], FLOAT)
     for i, (keys, values) in enumerate(presents):
         g.output(keys, f"present_k_{i}", ["batch", d.heads, "total", d.width])
         g.output(values, f"present_v_{i}", ["batch", d.heads, "total", d.width])

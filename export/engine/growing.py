@@ -1,7 +1,8 @@
 """The batch on a CPU: caches as long as they must be, grown by a token a step, numpy in between.
 
 Rows are aligned to the right: shorter caches are padded on the left and masked, so every row appends at the same place.
-Finished rows stay as dead weight until the batch is repacked, which happens when rows join or half of them are dead.
+The rows of one window lie side by side and share its cross-attention; every window has as many rows as the one with the
+most. Finished rows stay as dead weight until the batch is repacked, which happens when rows join or half of them are dead.
 """
 
 from __future__ import annotations
@@ -30,8 +31,15 @@ def sessions(folder: Path, providers: Sequence[str], threads: int) -> dict[str, 
 
 
 @dataclass(eq=False)
+class _Window:
+    cross: list[Array]
+    """Keys and values, while it is not in the batch."""
+    place: int = -1
+
+
+@dataclass(eq=False)
 class _Seat(Seat):
-    cross: list[Array] = field(default_factory=list[Array])
+    window: _Window = field(default_factory=lambda: _Window([]))
     past: list[Array] = field(default_factory=list[Array])
     """While it is not in the batch."""
     alive: bool = True
@@ -53,7 +61,7 @@ class Growing:
         self._seats: list[_Seat] = []
         self._feeds: dict[str, ort.OrtValue] = {}
         self._pads: Integers = np.zeros(0, np.int64)
-        self._past_length = 0
+        self._past_length = self._rows_each = 0
 
     def frames(self, window: Array) -> int:
         return len(window)
@@ -77,7 +85,7 @@ class Growing:
         cross, (logits, attention, *present) = self.first_pass(np.stack(windows), tokens)
         return [
             Seen(
-                _Seat(tokens.shape[1], len(window), i, [c[i] for c in cross], [p[i] for p in present]),
+                _Seat(tokens.shape[1], len(window), i, _Window([c[i] for c in cross]), [p[i] for p in present]),
                 [self._ranking(logits[i, ask.position], ask.rule) for ask in asks[i]],
                 [attention[i, :, ask.position] for ask in asks[i]],
             )
@@ -110,23 +118,18 @@ class Growing:
         self._seats, self._feeds = [], {}
 
     def step(self, turns: Sequence[Turn]) -> list[tuple[Ranking, Float]]:
-        if len(turns) <= len(self._seats) // 2:
+        if len(turns) <= len(self._pads) // 2:
             self._repack()
-        total = self._past_length + 1
+        total, rows = self._past_length + 1, len(self._pads)
         mask = np.where(np.arange(total)[None, :] < self._pads[:, None], self._dtype(-1e4), self._dtype(0))
-        tokens = np.zeros((len(self._seats), 1), np.int64)
-        sources = np.arange(len(self._seats))
+        tokens, positions, sources = np.zeros((rows, 1), np.int64), np.zeros((rows, 1), np.int64), np.arange(rows)
         for turn in turns:
-            tokens[turn.seat.place] = turn.token
-            sources[turn.seat.place] = turn.source.place
-        if (sources != np.arange(len(sources))).any():
+            place = turn.seat.place
+            tokens[place], positions[place], sources[place] = turn.token, turn.seat.length, turn.source.place
+        if (sources != np.arange(rows)).any():
             for name in (f"past_{n}" for n in self._kv):
                 self._feeds[name] = ort.OrtValue.ortvalue_from_numpy(self._feeds[name].numpy()[sources])
-        step = {
-            "tokens": tokens,
-            "positions": np.array([[s.length] for s in self._seats], np.int64),
-            "self_mask": np.ascontiguousarray(mask[:, None, None, :]),
-        }
+        step = {"tokens": tokens, "positions": positions, "self_mask": np.ascontiguousarray(mask[:, None, None, :])}
         feeds = self._feeds | {n: ort.OrtValue.ortvalue_from_numpy(v) for n, v in step.items()}
         logits_value, attention_value, *present = self._decoder.run_with_ort_values(self._outputs, feeds)
         self._feeds |= {f"past_{n}": v for n, v in zip(self._kv, present, strict=True)}
@@ -136,36 +139,53 @@ class Growing:
         for turn in turns:
             seat = turn.seat
             seat.length += 1
+            window, row = divmod(seat.place, self._rows_each)
             ranking = self._ranking(logits[seat.place, 0], turn.rule)
-            found.append((ranking, attention[seat.place, :, 0, : seat.frames]))  # the batch's widest window is wider
+            found.append((ranking, attention[window, :, row, : seat.frames]))  # the batch's widest window is wider
         return found
 
     def _repack(self, joined: Sequence[_Seat] = ()) -> None:
         """Builds the batch anew from the living rows and those that join."""
         living = [s for s in self._seats if s.alive]
-        pasts = [self._feeds[f"past_{n}"].numpy() for n in self._kv] if living else []
-        for seat in living:
-            seat.past = [p[seat.place, :, int(self._pads[seat.place]) :] for p in pasts]
+        if living:
+            pasts, crosses = ([self._feeds[f"{kind}_{n}"].numpy() for n in self._kv] for kind in ("past", "cross"))
+            for seat in living:
+                seat.past = [p[seat.place, :, int(self._pads[seat.place]) :] for p in pasts]
+                window = seat.window
+                window.cross = window.cross or [
+                    c[window.place, :, :, : seat.frames] if n.startswith("k") else c[window.place, :, : seat.frames]
+                    for n, c in zip(self._kv, crosses, strict=True)
+                ]
         self._seats = [*living, *joined]
+        together: dict[_Window, list[_Seat]] = {}
+        for seat in self._seats:
+            together.setdefault(seat.window, []).append(seat)
+        self._rows_each = max(map(len, together.values()))
         self._past_length = max(s.length for s in self._seats)
         frames = max(s.frames for s in self._seats)
-        batch = len(self._seats)
-        self._pads = np.array([self._past_length - s.length for s in self._seats], np.int64)
-        mask = np.zeros((batch, 1, 1, frames), self._dtype)
+        rows = len(together) * self._rows_each
+        self._pads = np.full(rows, self._past_length)
+        mask = np.zeros((len(together), 1, 1, frames), self._dtype)
+        for k, (window, members) in enumerate(together.items()):
+            window.place = k
+            mask[k, :, :, members[0].frames :] = -1e4
+            for i, seat in enumerate(members):
+                seat.place = k * self._rows_each + i
+                self._pads[seat.place] = self._past_length - seat.length
         feeds: dict[str, Array] = {"cross_mask": mask}
-        for i, seat in enumerate(self._seats):
-            seat.place = i
-            mask[i, :, :, seat.frames :] = -1e4
         for k, name in enumerate(self._kv):
-            past = np.zeros((batch, self._heads, self._past_length, self._width), self._dtype)
+            past = np.zeros((rows, self._heads, self._past_length, self._width), self._dtype)
+            for seat in self._seats:
+                past[seat.place, :, self._pads[seat.place] :] = seat.past[k]
             keys = name.startswith("k")
-            shape = (batch, self._heads, self._width, frames) if keys else (batch, self._heads, frames, self._width)
-            cross = np.zeros(shape, self._dtype)
-            for i, seat in enumerate(self._seats):
-                n = seat.frames
-                past[i, :, self._pads[i] :] = seat.past[k]
-                cross[(i, slice(None), slice(None), slice(n)) if keys else (i, slice(None), slice(n))] = seat.cross[k]
+            shape = (self._heads, self._width, frames) if keys else (self._heads, frames, self._width)
+            cross = np.zeros((len(together), *shape), self._dtype)
+            for window, members in together.items():
+                heard = (
+                    (slice(None), slice(None), slice(members[0].frames)) if keys else (slice(None), slice(members[0].frames))
+                )
+                cross[(window.place, *heard)] = window.cross[k]
             feeds[f"past_{name}"], feeds[f"cross_{name}"] = past, cross
         for seat in self._seats:
-            seat.past = []
+            seat.past, seat.window.cross = [], []
         self._feeds = {n: ort.OrtValue.ortvalue_from_numpy(v) for n, v in feeds.items()}

@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -68,7 +67,7 @@ class Listed:
 
     scores: Float
 
-    @cached_property
+    @property
     def entropy(self) -> float:
         return entropy(self.scores)
 
