@@ -92,7 +92,7 @@ def package(
         "eos_token_id": eot,
         "pad_token_id": eot,
         "decoder_start_token_id": sot,
-        "begin_suppress_tokens": [tokenizer.encode(" ", add_special_tokens=False).ids[0]],
+        "begin_suppress_tokens": [],  # a bare space begins what few words begin with: Zero
         "suppress_tokens": [],
     }
     config = {

@@ -82,7 +82,6 @@ def expected(spoken: list[np.ndarray], vocabulary: Vocabulary) -> list[list[int]
         num_beams=1,
         max_new_tokens=120,
         suppress_tokens=list(range(vocabulary.eot + 1, model.config.vocab_size)),  # plain text only
-        begin_suppress_tokens=[220],
         return_timestamps=False,
     )
     return [[t for t in row if t < vocabulary.eot] for row in found.tolist()]
