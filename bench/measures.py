@@ -37,8 +37,7 @@ a point or two."""
 
 POLICIES = {
     "no partials": SessionSettings(interim_results=False),
-    "LocalAgreement-2, 3 in doubt": SessionSettings(stable=StabilizerSettings("local_agreement")),
-    "LocalAgreement-2": SessionSettings(stable=StabilizerSettings("local_agreement", doubted=0.0)),
+    "LocalAgreement-2": SessionSettings(stable=StabilizerSettings("local_agreement")),
     "AlignAtt, 0.6 s": SessionSettings(stable=StabilizerSettings("align_att", 9_600)),
     "AlignAtt, 1.0 s": SessionSettings(stable=StabilizerSettings("align_att", 16_000)),
 }

@@ -10,7 +10,7 @@ The last word of a hypothesis is never settled: the audio may end within it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate, takewhile
+from itertools import accumulate
 from typing import Literal
 
 from frontend.speech.events import Hypothesis
@@ -18,18 +18,13 @@ from frontend.speech.events import Hypothesis
 Policy = Literal["local_agreement", "align_att"]
 
 
-AGREEING = {"local_agreement": 2, "align_att": 1}
-"""Successive hypotheses that have to say the same."""
-
-
 @dataclass(frozen=True)
 class StabilizerSettings:
     policy: Policy = "local_agreement"
     margin: int = 3_200
     """Samples (200 ms) before the window's end in which no word is settled."""
-    doubted: float = 0.8
-    """A word of lower confidence, and what follows it, is settled only when `agreeing_in_doubt` hypotheses say the same."""
-    agreeing_in_doubt: int = 3
+    min_confidence: float = 0.0
+    """A word of lower confidence, and what follows it, waits for the final."""
 
 
 class Stabilizer:
@@ -38,25 +33,28 @@ class Stabilizer:
     def __init__(self, settings: StabilizerSettings, tokens: tuple[int, ...] = (), n_words: int = 0) -> None:
         self._settings = settings
         self.tokens, self.n_words = tokens, n_words
-        self._before: tuple[int, ...] = ()
-        self._said: dict[int, int] = {}
-        """For each end of a word in `_before`: how many hypotheses in a row have said all up to it."""
+        self._before: Hypothesis | None = None
 
     def update(self, h: Hypothesis, window: int, n_heard: int) -> None:
         """Takes the hypothesis of a window of so many samples, which begins with the settled tokens; at most its first
         `n_heard` words may be settled."""
-        settings = self._settings
-        same = takewhile(lambda pair: pair[0] == pair[1], zip(h.tokens, self._before, strict=False))
-        agreed = sum(1 for _ in same)
-        self._said = {b: 1 + (self._said.get(b, 0) if b <= agreed else 0) for b in accumulate(h.word_tokens)}
-        self._before = h.tokens
-        for k, (border, n_said) in enumerate(self._said.items()):
+        before, self._before = self._before, h
+        if self._settings.policy == "local_agreement":
+            if before is None:
+                return
+            agreed = next(
+                (i for i, (a, b) in enumerate(zip(h.tokens, before.tokens, strict=False)) if a != b),
+                min(len(h.tokens), len(before.tokens)),
+            )
+            borders = set(accumulate(before.word_tokens))
+        else:
+            agreed, borders = len(h.tokens), set(accumulate(h.word_tokens))
+        for k, border in enumerate(accumulate(h.word_tokens)):
             word = h.words[k]
             if border <= len(self.tokens):
                 continue
-            needed = AGREEING[settings.policy]
-            if word.confidence < settings.doubted:
-                needed = max(needed, settings.agreeing_in_doubt)
-            if k >= min(n_heard, len(h.words) - 1) or n_said < needed or word.end > window - settings.margin:
+            if k >= min(n_heard, len(h.words) - 1) or border > agreed or border not in borders:
+                break
+            if word.end > window - self._settings.margin or word.confidence < self._settings.min_confidence:
                 break
             self.tokens, self.n_words = h.tokens[:border], k + 1

@@ -16,7 +16,7 @@ HOPELESS = -1.2
 """A text less likely than this is noise read as words, however much it sounds like speech to the VAD."""
 HEARD = 0.1
 """A word over which the VAD never reaches this speech probability was not said."""
-GUESSED = 0.1
+GUESSED = 0.2
 """A word of a partial of lower confidence, and what follows it, is not told yet: it would mostly be taken back."""
 NEAR = 2 * FRAME
 """How far beside the word's time speech counts: word times are off by up to 60 ms."""

@@ -105,14 +105,16 @@ def test_the_prompt_of_a_multilingual_checkpoint_names_language_and_task():
         many.prompt("xx")
 
 
-def test_special_tokens_can_never_be_said_and_a_text_never_begins_with_a_blank():
-    logits = np.zeros(VOCABULARY.size + 7, np.float32)
-    later = VOCABULARY.suppress(logits.copy(), first=False)
-    assert np.isneginf(later[VOCABULARY.eot + 1 :]).all()
-    assert np.isfinite(later[: VOCABULARY.eot + 1]).all()
-    first = VOCABULARY.suppress(logits.copy(), first=True)
+@pytest.mark.parametrize("generation", [{}, {"begin_suppress_tokens": tokens(" ")}])
+def test_special_tokens_can_never_be_said_and_a_text_never_begins_with_a_blank(generation: dict[str, list[int]]):
+    official = Vocabulary(NANO / "tokenizer.json", generation, multilingual=False)
+    logits = np.zeros(official.size + 7, np.float32)
+    later = official.suppress(logits.copy(), first=False)
+    assert np.isneginf(later[official.eot + 1 :]).all()
+    assert np.isfinite(later[: official.eot + 1]).all()
+    first = official.suppress(logits.copy(), first=True)
     assert np.isneginf(first[tokens(" ")[0]])
-    assert np.isfinite(first[VOCABULARY.eot]), "a text may be empty"
+    assert np.isfinite(first[official.eot]), "a text may be empty"
 
 
 def test_a_text_may_be_empty_although_official_checkpoints_forbid_it():
