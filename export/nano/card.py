@@ -72,9 +72,9 @@ put together from halves of two. From 20,400 on: 94,000 utterances, SVOX Pico's 
 microphones, another pace, crowds and calls as noise, and, where the audio begins within a sentence, what was said before as
 a prompt. From 25,000 to 30,781, nine minutes of an H200 and 16 cores: 720 s of audio a step, each batch heard three times;
 half of the utterances drawn by how rare their words are, sentences that follow without a pause, words of a dictionary,
-voices of neural networks, no prompts. Since then two runs as before, flite's voices half of what they hear; from 32,100 on with
-26,000 sentences more in flite's and festival's voices, of words they had not said, from 33,000 on with cloth that rubs and
-noises over and over.
+voices of neural networks, no prompts. Since then two runs as before, flite's voices half of what they hear; from 32,100 on
+with 26,000 sentences more in flite's and festival's voices, of words they had not said, from 33,000 on with cloth that rubs
+and noises over and over.
 """
 _HISTORY_MULTILINGUAL = """the stages are `MULTILINGUAL` in `curriculum.py`.
 It began with the layers of `nano` (`python -m export.nano multilingual`); two runs with a core each averaged their weights
