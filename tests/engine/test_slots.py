@@ -26,7 +26,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedTriton]:
     folder = tmp_path_factory.mktemp("models-slots")
     export_silero(folder)
-    export_whisper(str(NANO), folder, name="nano", tuning=Tuning(slots=True, max_rows=4, instances=2))
+    export_whisper(str(NANO), folder, name="nano", tuning=Tuning(slots=True, max_rows=5, instances=2))
     running = EmbeddedTriton(folder, canary)
     await running.start()
     yield running

@@ -209,7 +209,9 @@ async def test_a_clock_that_jumps_is_not_noticed(start_server, speak, tmp_path: 
     assert not [m for m in c.messages if m["type"] == "error"]
     assert c.text() == expected.text() != ""
     ends, others = ([w["end"] for w in one.finals()[0]["words"]] for one in (c, expected))
-    assert ends == pytest.approx(others, abs=0.3)  # a word is timed by the partial that it was committed by
+    late = np.abs(np.array(ends) - np.array(others))  # a word is timed by the partial that settled it: one or two differ
+    assert np.median(late) <= 0.05
+    assert late.max() < 1
     assert server.metric("voiceforge_engine_restarts") == 0
 
 
