@@ -157,7 +157,7 @@ def circumstances(checkpoint: Path, limit: int) -> dict[str, Any]:
     return {
         "checkpoint": checkpoint.name,
         "files": files[:12],
-        "beam_size": opened.policy.get("beam_size", 1),
+        "beam_size": opened.beam_size,
         "utterances": limit,
         "machine": platform.machine(),
     }

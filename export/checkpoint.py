@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from export import tokenizer
 from export.engine import confidence
+from export.engine.scores import WIDEST
 from export.weights import CheckpointError, Weights, something_else, weight_files
 
 __all__ = ["POLICY", "Checkpoint", "CheckpointError", "download", "open_checkpoint"]
@@ -59,6 +60,17 @@ class Checkpoint:
         """What the checkpoint declares in `voiceforge.json`; empty for one that was neither made nor measured by us."""
         path = self.folder / POLICY
         return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+    @cached_property
+    def beam_size(self) -> int:
+        """Texts that it asks to be followed at once; 1, greedy, where it says nothing.
+
+        Raises `CheckpointError` for what is no such number.
+        """
+        found = self.policy.get("beam_size", 1)
+        if type(found) is not int or not 1 <= found <= WIDEST:
+            raise CheckpointError(f"{self.source}: beam_size {found!r} in {POLICY} is no whole number from 1 to {WIDEST}")
+        return found
 
     @cached_property
     def tokenizer_json(self) -> str:

@@ -57,7 +57,7 @@ class Recogniser:
 
     def __init__(self, checkpoint_folder: Path, precision: str = "fp32", threads: int = 2, beam_size: int = 0) -> None:
         checkpoint = open_checkpoint(str(checkpoint_folder))
-        self.beam_size: int = beam_size or checkpoint.policy.get("beam_size", 1)
+        self.beam_size = beam_size or checkpoint.beam_size
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
         for name, build in (("encoder", whisper.encoder), ("cross", whisper.cross), ("decoder", whisper.decoder)):

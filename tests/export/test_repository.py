@@ -200,6 +200,14 @@ def test_the_beam_is_the_operators_or_the_checkpoints_and_greedy_where_nobody_sa
     assert beam_size(target) == "2"
 
 
+@pytest.mark.parametrize("said", ["0", "13", "2.5", '"many"', "true", "null"])
+def test_a_beam_that_makes_no_sense_is_refused(checkpoint: Path, target: Path, said: str):
+    (checkpoint / "voiceforge.json").write_text(f'{{"beam_size": {said}}}')
+    with pytest.raises(CheckpointError, match="no whole number from 1 to 12"):
+        export_whisper(str(checkpoint), target)
+    assert not list(target.parent.rglob("*whisper_toy*"))
+
+
 def test_a_model_is_retuned_without_being_exported_again(saved: Path, target: Path):
     export_whisper(str(saved), target, tuning=Tuning(slots=True))
     graph = (target / "whisper_toy" / "1" / "step.onnx").stat().st_mtime_ns
