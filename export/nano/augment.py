@@ -114,15 +114,15 @@ def telephone(audio: Float) -> Float:
 
 def distort(
     r: np.random.Generator, audio: Float, strength: float, quietest_db: float = 8, loudest_db: float = 35,
-    crowd: Float | None = None,
+    behind: Float | None = None,
 ) -> Float:  # fmt: skip
-    """Room, noise, telephone line and gain, with chances that grow with `strength` (0..1). Noise is `quietest_db` to
-    `loudest_db` below the speech; it is `crowd`, float32 (n,), where that is given."""
+    """Room, noise, telephone line and gain, with chances that grow with `strength` (1: noise in 60 %). Noise is
+    `quietest_db` to `loudest_db` below the speech; it is `behind`, float32 (n,), where that is given."""
     if r.random() < 0.25 * strength:
         audio = room(r, audio)
     level = np.sqrt(np.mean(audio**2)) + 1e-6
     if r.random() < 0.6 * strength:
-        noise = coloured_noise(r, len(audio)) if crowd is None else crowd / (np.sqrt(np.mean(crowd**2)) + 1e-9)
+        noise = coloured_noise(r, len(audio)) if behind is None else behind / (np.sqrt(np.mean(behind**2)) + 1e-9)
         audio = audio + noise * level * 10 ** (-r.uniform(quietest_db, loudest_db) / 20)
     if r.random() < 0.12 * strength:
         audio = telephone(np.clip(audio / (np.abs(audio).max() + 1e-6) * 0.7, -1, 1))

@@ -64,6 +64,23 @@ def kokoro(
 
 
 @app.command()
+def sounds(
+    folder: Annotated[
+        list[Path] | None, typer.Option(help="Of recorded noises; by default those of Debian's packages that are there.")
+    ] = None,
+    work: Work = WORK,
+) -> None:
+    """Gather recorded noises, for `train` to hear behind speech."""
+    from export.nano.sounds import FOLDERS, gather
+
+    known = [Path("/usr/share") / f for f in FOLDERS]
+    n = gather(work / "data-sounds", folder or [f for f in known if f.is_dir()])
+    if not n:
+        raise typer.BadParameter("no sound is there; docs/models.md lists Debian's packages of sounds")
+    console.print(f"{n} sounds")
+
+
+@app.command()
 def multilingual(
     checkpoint: Checkpoint = NANO,
     work: Work = MULTI,

@@ -24,6 +24,8 @@ class Curriculum:
     """Share that is spoken now faster, now slower."""
     crowd: float = 0.0
     """Share in which others talk, if there is noise at all."""
+    sounds: float = 0.0
+    """Share of the other noise that was recorded, where `sounds.py` has gathered any."""
     languages: Mapping[str, float] = field(default_factory=lambda: {"en": 12 / 7})
     """How often each is heard, of those that there are; 1 where none is said. English beside four others: 30 %."""
     rare: float = 0.0
@@ -96,6 +98,19 @@ STAGES: list[tuple[int, Curriculum]] = [
     (25000, _FLUENT),
     (30700, replace(_FLUENT, recorded=0.2, long=0.03, engines={"espeak": 0.12, "pico": 0.4})),
     (32100, replace(_FLUENT, recorded=0.25, single=0.2, long=0.03, engines={"espeak": 0.4, "pico": 0.4})),
+    (
+        35600,
+        replace(
+            _FLUENT,
+            recorded=0.3,
+            single=0.2,
+            long=0.03,
+            engines={"espeak": 0.4, "pico": 0.4},
+            sounds=0.7,
+            distort=1.25,
+            noisy=0.75,
+        ),
+    ),
 ]
 """The step from which on each is seen, in English."""
 

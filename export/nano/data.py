@@ -24,6 +24,7 @@ from export.nano.curriculum import Curriculum
 from export.nano.examples import Example, Examples
 from export.nano.features import log_mel
 from export.nano.pools import Pool, next_language
+from export.nano.sounds import Sounds
 from export.nano.synth import PAUSES, SAMPLE_RATE
 from export.nano.tokenizer import languages_of
 
@@ -92,7 +93,7 @@ class Batches(IterableDataset[Batch]):
         """`over` ends them: workers that a `DataLoader` has to end may die of it."""
         self.over = over
         self.folder, self.tokenizer, self.seed, self.recorded = folder, tokenizer, seed, recorded
-        self.examples = Examples(recorded)
+        self.examples = Examples(recorded, Sounds(folder.with_name(folder.name + "-sounds")))
         self.phone_id = {p: i for i, p in enumerate(phones)}
         self.stages, self.start = stages, start
         self.prompts: dict[str, list[int]] = {}

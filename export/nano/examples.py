@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from export.nano import augment, corpus
 from export.nano.curriculum import Curriculum
+from export.nano.sounds import Sounds
 from export.nano.synth import PAUSES, SAMPLE_RATE, Span
 
 NUMBERS = frozenset(
@@ -34,9 +35,11 @@ class Example:
 
 
 class Examples:
-    """`recorded` are recordings of people, which are spliced where they have word times."""
+    """`recorded` are recordings of people, which are spliced where they have word times; `sounds` are heard behind
+    speech."""
 
-    def __init__(self, recorded: list[corpus.Item]) -> None:
+    def __init__(self, recorded: list[corpus.Item], sounds: Sounds | None = None) -> None:
+        self._sounds = sounds or None
         self.spoken_by: dict[str, list[corpus.Item]] = defaultdict(list)
         self.aligned: dict[str, list[corpus.Item]] = defaultdict(list)
         for item in recorded:
@@ -54,7 +57,7 @@ class Examples:
         if c.easy_only:
             return e
         if r.random() < 0.04:
-            return replace(self._noise_only(r), language=item.language)
+            return replace(self._noise_only(r, c), language=item.language)
         while r.random() < c.joined:
             pool = same_voice if r.random() < 0.7 else everybody
             other = pool[int(r.integers(len(pool)))]
@@ -99,8 +102,12 @@ class Examples:
             e.before = everybody[int(r.integers(len(everybody)))].text
         loudest_db = 15 if r.random() < c.noisy else 35
         crowd = self._crowd(r, len(e.audio), everybody) if r.random() < c.crowd else None
-        e.audio = augment.distort(r, e.audio, c.distort, c.quietest_db, loudest_db, crowd)
+        behind = self._recorded_noise(r, len(e.audio), c) if crowd is None else crowd
+        e.audio = augment.distort(r, e.audio, c.distort, c.quietest_db, loudest_db, behind)
         return e
+
+    def _recorded_noise(self, r: np.random.Generator, n: int, c: Curriculum) -> npt.NDArray[np.float32] | None:
+        return self._sounds.noise(r, n) if self._sounds and r.random() < c.sounds else None
 
     def _crowd(self, r: np.random.Generator, n: int, everybody: list[corpus.Item]) -> npt.NDArray[np.float32]:
         """Three to eight who talk at the same time, (n,)."""
@@ -173,10 +180,12 @@ class Examples:
         later = lambda spans: [(n, max(0.0, a - begin), b - begin) for n, a, b in spans if b > begin and a < end]  # noqa: E731
         e.phones, e.words, e.text = later(e.phones), later(e.words[k:last]), text[:1].upper() + text[1:] + "."
 
-    def _noise_only(self, r: np.random.Generator) -> Example:
+    def _noise_only(self, r: np.random.Generator, c: Curriculum) -> Example:
         n = int(r.uniform(0.5, 6) * SAMPLE_RATE)
         level = 10 ** r.uniform(-4.5, -1.0) if r.random() < 0.8 else 0.0
-        return Example(np.clip(augment.coloured_noise(r, n) * level, -1, 1), "", [("pau", 0.0, n / SAMPLE_RATE)], [], False)
+        noise = self._recorded_noise(r, n, c)
+        noise = augment.coloured_noise(r, n) if noise is None else noise
+        return Example(np.clip(noise * level, -1, 1), "", [("pau", 0.0, n / SAMPLE_RATE)], [], False)
 
 
 FADE = SAMPLE_RATE // 200
