@@ -4,7 +4,7 @@
 
 A window policy is what the engine knows: lengths that audio is padded to (`windows_s`), and how much silence must follow
 the speech (`padding_s`). Swept are fixed lengths of 5, 10, 15 and 30 s (longer speech gets 30 s), a grid of lengths with
-0 to 5 s of silence, and what the checkpoint declares. The cheapest whose error rate is within `--tolerance` points of the
+0 to 3 s of silence, and what the checkpoint declares. The cheapest whose error rate is within `--tolerance` points of the
 whole window's is recommended. `--write` puts it into `voiceforge.json` beside the checkpoint, not beside the exported
 model: the exporter reads it there, so that it holds for every precision and every later export.
 
@@ -35,7 +35,7 @@ Pcm = npt.NDArray[np.int16]
 FIXED_S = (5, 10, 15)
 GRID_S = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30)
 """Steps of a fifth or so: little padding is encoded for nothing, and windows of streams still meet in batches."""
-PADDINGS_S = (0, 1, 2, 3, 5)
+PADDINGS_S = (0, 0.2, 0.5, 1, 2, 3)
 TOLERANCE = 0.2
 ROOT = Path(__file__).parent.parent
 
@@ -67,7 +67,7 @@ def policies(checkpoint: Checkpoint) -> list[Policy]:
     out = [Policy(f"{whole:g} s", (whole,))]
     out += [Policy(f"{s} s", (float(s), whole)) for s in FIXED_S if s < whole]
     out += [Policy(f"audio + {p} s", grid, float(p)) for p in PADDINGS_S]
-    declared = Policy("declared", tuple(window_lengths(checkpoint)), float(checkpoint.policy.get("padding_s", 0)))
+    declared = Policy("declared", tuple(window_lengths(checkpoint)), checkpoint.padding_s)
     return out if declared.windows_s == (whole,) else [*out, declared]
 
 

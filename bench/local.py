@@ -27,6 +27,7 @@ from export.engine.jobs import Hypothesis as Found
 from export.engine.jobs import Job
 from export.engine.scheduler import Scheduler
 from export.engine.vocabulary import Vocabulary
+from export.engine.windows import window_length
 from frontend.speech.events import Alternative, Decode, Effect, Emit, Event, Hypothesis, RunAsr, RunVad, Timings, Word
 from frontend.speech.session import SessionCore
 from frontend.speech.settings import SessionSettings
@@ -53,6 +54,7 @@ class LocalEngine:
             return config.split(f'key: "{name}" value: {{ string_value: "')[1].split('"')[0]
 
         self.windows = [round(float(s) * RATE) for s in parameter("windows_s").split(",")]
+        self.padding = round(float(parameter("padding_s")) * RATE)
         self.takes_context = parameter("context") == "true"
         self.temperatures = tuple(temperatures or map(float, parameter("temperatures").split(",")))
         self.beam_size = int(parameter("beam_size"))
@@ -84,7 +86,7 @@ class LocalEngine:
         """One window, int16 (n,), padded to the smallest length that the model takes, or to `window`; `context` is what was
         said before, for a model that takes it."""
         began = time.perf_counter()
-        size = window or next((w for w in self.windows if w >= len(audio)), self.windows[-1])
+        size = window or window_length(len(audio), self.windows, self.padding)
         padded = np.zeros((1, size), np.int16)
         padded[0, : len(audio)] = audio[:size]
         hidden = run(self._encoder, ["hidden_states"], {"audio": padded})[0][0]

@@ -73,6 +73,17 @@ class Checkpoint:
         return found
 
     @cached_property
+    def padding_s(self) -> float:
+        """Silence that it wants behind the speech in its window, in seconds; none where it says nothing.
+
+        Raises `CheckpointError` for what is no such time.
+        """
+        found = self.policy.get("padding_s", 0)
+        if type(found) not in (int, float) or not 0 <= found <= self.window_s:
+            raise CheckpointError(f"{self.source}: padding_s {found!r} in {POLICY} is no time from 0 to {self.window_s:g} s")
+        return float(found)
+
+    @cached_property
     def tokenizer_json(self) -> str:
         try:
             return tokenizer.tokenizer_json(self.folder)

@@ -110,7 +110,7 @@ def export_whisper(
     if not NAME.fullmatch(name) or name.endswith(ENCODER_SUFFIX):
         raise ValueError(f"{name!r} cannot name a model: letters, digits, '.', '-' and '_', not ending in {ENCODER_SUFFIX}")
     tokens, windows, policy = vocabulary(checkpoint), window_lengths(checkpoint), checkpoint.policy
-    beam_size = checkpoint.beam_size
+    beam_size, padding_s = checkpoint.beam_size, checkpoint.padding_s
     engine, encoder = f"whisper_{name}", f"whisper_{name}{ENCODER_SUFFIX}"
     dtype = "float16" if precision == "fp16" else "float32"
     idle = idle_s or triton_config.ENGINE_IDLE_S
@@ -160,7 +160,7 @@ def export_whisper(
         described
         | {
             "encoder": encoder,
-            "padding_s": f"{policy.get('padding_s', 0):g}",
+            "padding_s": f"{padding_s:g}",
             "temperatures": ",".join(map(str, policy.get("temperatures", TEMPERATURES))),
             "beam_size": beam_size,
             "context": "true" if policy.get("context", True) else "false",

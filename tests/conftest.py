@@ -56,6 +56,15 @@ def speak() -> Callable[..., synth.Utterance]:
     return say
 
 
+def assert_same_words(words: list[dict], others: list[dict]) -> None:
+    """The same words at about the same time: one or two may be timed by another partial, that which settled them."""
+    assert [w["word"] for w in words] == [w["word"] for w in others]
+    ours, theirs = (np.array([[w["start"], w["end"]] for w in some]) for some in (words, others))
+    apart = np.abs(ours - theirs).max(axis=1)
+    assert np.median(apart) <= 0.05
+    assert apart.max() < 1
+
+
 def silence(seconds: float) -> Pcm:
     return np.zeros(round(seconds * RATE), np.int16)
 

@@ -27,6 +27,7 @@ from export.engine.growing import Growing, sessions
 from export.engine.jobs import Hypothesis, Job
 from export.engine.scheduler import Scheduler
 from export.engine.vocabulary import AUTO
+from export.engine.windows import window_length
 from export.nano import corpus
 from export.nano.conditions import Spoken
 from export.nano.synth import PAUSES
@@ -72,14 +73,15 @@ class Recogniser:
         self._batch = Growing(graphs["cross"], graphs["decoder"], self.vocabulary)
         self._scheduler = Scheduler(self._batch, self.vocabulary)
         self.windows = [round(s * RATE) for s in window_lengths(checkpoint)]
+        self.padding = round(checkpoint.padding_s * RATE)
 
     def close(self) -> None:
         self._scheduler.stop()
         self._folder.cleanup()
 
     def hidden(self, clip: Pcm, window_s: float | None = None) -> npt.NDArray[np.float32]:
-        """The encoder's states (T, d) of a clip in the smallest window that holds it, or in `window_s`."""
-        size = round(window_s * RATE) if window_s else next((w for w in self.windows if w >= len(clip)), self.windows[-1])
+        """The encoder's states (T, d) of a clip in the window that the checkpoint's policy says, or in `window_s`."""
+        size = round(window_s * RATE) if window_s else window_length(len(clip), self.windows, self.padding)
         padded = np.zeros((1, size), np.int16)
         padded[0, : min(len(clip), size)] = clip[:size]
         return run(self._encoder, ["hidden_states"], {"audio": padded})[0][0]
@@ -96,8 +98,8 @@ class Recogniser:
     def transcribe(
         self, clips: Sequence[Pcm], *, window_s: float | None = None, words: bool = False, language: str = "en"
     ) -> list[Hypothesis]:
-        """Decodes each clip (int16, 16 kHz) in the smallest window that holds it, or in `window_s`; `language` "auto": the
-        likeliest of the checkpoint's."""
+        """Decodes each clip (int16, 16 kHz) in the window that the checkpoint's policy says, or in `window_s`; `language`
+        "auto": the likeliest of the checkpoint's."""
         results: list[Hypothesis | None] = [None] * len(clips)
         pending = threading.Semaphore(32)
         for i, clip in enumerate(clips):

@@ -145,10 +145,17 @@ def package(
         "padding_value": 0.0,
         "return_attention_mask": False,
     }
+    policy = {
+        "windows_s": list(windows_s),
+        "padding_s": 0.2,
+        "beam_size": 5,
+        "temperatures": [0.0],
+        "context": False,
+    }
     for name, content in (
         ("config.json", config),
         ("generation_config.json", generation),
         ("preprocessor_config.json", preprocessor),
-        ("voiceforge.json", {"windows_s": list(windows_s), "beam_size": 5, "temperatures": [0.0], "context": False}),
+        ("voiceforge.json", policy),
     ):
         (out / name).write_text(json.dumps(content, indent=1) + "\n")

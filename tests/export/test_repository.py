@@ -200,10 +200,16 @@ def test_the_beam_is_the_operators_or_the_checkpoints_and_greedy_where_nobody_sa
     assert beam_size(target) == "2"
 
 
-@pytest.mark.parametrize("said", ["0", "13", "2.5", '"many"', "true", "null"])
-def test_a_beam_that_makes_no_sense_is_refused(checkpoint: Path, target: Path, said: str):
-    (checkpoint / "voiceforge.json").write_text(f'{{"beam_size": {said}}}')
-    with pytest.raises(CheckpointError, match="no whole number from 1 to 12"):
+@pytest.mark.parametrize(
+    ("setting", "said", "why"),
+    [
+        *(("beam_size", said, "no whole number from 1 to 12") for said in ("0", "13", "2.5", '"many"', "true", "null")),
+        *(("padding_s", said, "no time from 0 to") for said in ("-0.1", "31", '"long"', "true", "null", "NaN")),
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused(checkpoint: Path, target: Path, setting: str, said: str, why: str):
+    (checkpoint / "voiceforge.json").write_text(f'{{"{setting}": {said}}}')
+    with pytest.raises(CheckpointError, match=why):
         export_whisper(str(checkpoint), target)
     assert not list(target.parent.rglob("*whisper_toy*"))
 
