@@ -178,6 +178,7 @@ def export_whisper(
         "precision": precision,
         "tuning": asdict(tuning),
         "windows_s": windows,
+        "beam_size": beam_size,
         "multilingual": checkpoint.multilingual,
         "languages": tokens.languages,
         "tasks": tokens.tasks,
@@ -197,7 +198,7 @@ def retune(repository: Path, name: str, tuning: Tuning) -> None:
     if not (Tuning(**entry["tuning"]).in_slots and tuning.in_slots):
         raise ValueError(f"{name} or its tuning is for another kind of device; export it again")
     text = re.sub(r"count: \d+", f"count: {tuning.instances}", config.read_text("utf-8"))
-    for key, value in tuning.parameters().items():
+    for key, value in ({"beam_size": entry["beam_size"]} | tuning.parameters()).items():
         text = re.sub(rf'(key: "{key}" value: {{ string_value: )"[^"]*"', rf'\1"{value}"', text)
     config.write_text(text, "utf-8")
     manifest.amend(repository, name, [str(config.relative_to(repository))], tuning=asdict(tuning))

@@ -214,8 +214,9 @@ def test_a_policy_that_makes_no_sense_is_refused(checkpoint: Path, target: Path,
     assert not list(target.parent.rglob("*whisper_toy*"))
 
 
-def test_a_model_is_retuned_without_being_exported_again(saved: Path, target: Path):
-    export_whisper(str(saved), target, tuning=Tuning(slots=True))
+def test_a_model_is_retuned_without_being_exported_again(checkpoint: Path, target: Path):
+    (checkpoint / "voiceforge.json").write_text('{"beam_size": 3}')
+    export_whisper(str(checkpoint), target, tuning=Tuning(slots=True, beam_size=2))
     graph = (target / "whisper_toy" / "1" / "step.onnx").stat().st_mtime_ns
     tuning = Tuning(slots=True, max_rows=7, encoder_batch=3, instances=5, cuda_graphs=True)
     retune(target, "toy", tuning)
@@ -223,6 +224,7 @@ def test_a_model_is_retuned_without_being_exported_again(saved: Path, target: Pa
     assert config.instance_group[0].count == 5
     told = {k: v.string_value for k, v in config.parameters.items()}
     assert (told["max_rows"], told["encoder_batch"], told["cuda_graphs"]) == ("7", "3", "true")
+    assert told["beam_size"] == "3", "nobody asks for another one any more"
     assert (target / "whisper_toy" / "1" / "step.onnx").stat().st_mtime_ns == graph
     assert up_to_date(target, "toy", precision="fp32")
     assert Tuning(**manifest.read(target)["models"]["toy"]["tuning"]) == tuning
