@@ -15,6 +15,7 @@ from frontend.speech.events import Decode, Hypothesis, RunAsr
 
 OUTPUTS = (*ASKED, "window_samples")
 NOTHING = np.zeros(0, np.int16)
+FRAME = 512
 
 
 async def asr(
@@ -73,3 +74,22 @@ def metric(url: str, name: str) -> float:
     with urllib.request.urlopen(url, timeout=10) as response:
         lines = response.read().decode().splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}[ {{]", line))
+
+
+def same(a: Hypothesis, b: Hypothesis) -> None:
+    """Equal but for timings and float noise: a batch of another size sums in another order."""
+    assert (a.text, a.tokens) == (b.text, b.tokens)
+    assert [(w.text, w.start, w.end) for w in a.words] == [(w.text, w.start, w.end) for w in b.words]
+    np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-3)
+    np.testing.assert_allclose(a.no_speech_probability, b.no_speech_probability, atol=1e-3)
+
+
+def cut(audio: np.ndarray, seed: int, frames: int = 12) -> list[np.ndarray]:
+    """Random pieces of whole frames."""
+    r = np.random.default_rng(seed)
+    pieces, at = [], 0
+    while at < len(audio):
+        n = int(r.integers(1, frames + 1)) * FRAME
+        pieces.append(audio[at : at + n])
+        at += n
+    return pieces
