@@ -32,7 +32,7 @@ async def settings_of(url: str, **query: Any) -> tuple[int, Message]:
 
 
 async def vanish(c: Client) -> None:
-    """Without a close frame, when all that was sent has arrived: a socket closed with messages unread forgets what it sent."""
+    """Without a close frame, when all has arrived: a socket closed with messages unread forgets what it sent."""
     await (await c.ws.ping())
     c.ws.transport.abort()
     await c.ws.wait_closed()
