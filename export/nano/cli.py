@@ -181,14 +181,20 @@ def package(
     work: Work = WORK,
     out: Checkpoint = NANO,
     average: Annotated[int, typer.Option(help="Average the weights of so many last checkpoints.")] = 1,
+    step: Annotated[
+        list[int] | None, typer.Option(help="Average the weights that all runs had at this step, and at the others named.")
+    ] = None,
 ) -> None:
     """Pack the trained weights as a checkpoint folder."""
     from export.nano import package as packing
 
     run = work / "run"
     weights = run / "last.pt"
-    if average > 1:
-        saved = sorted(work.glob("run*/step-*.pt"), key=lambda p: int(p.stem.split("-")[1]))[-average:]
+    if step or average > 1:
+        try:
+            saved = packing.kept(work, step or [], average)
+        except FileNotFoundError as error:
+            raise typer.BadParameter(str(error)) from None
         weights = run / "average.pt"
         packing.average(saved, weights)
     packing.package(weights, run / "tokenizer", out, alignment_heads=cards.ALIGNMENT_HEADS)

@@ -146,6 +146,17 @@ MULTILINGUAL: list[tuple[int, Curriculum]] = [
             engines={"espeak": 0.2, "pico": 0.25},
         ),
     ),
+    (
+        17100,
+        replace(
+            _FOREIGN_OUTSIDE,
+            languages={"en": 3.4, "fr": 1.0, "it": 0.9, "de": 0.7, "es": 0.7},
+            engines={"espeak": 0.3, "pico": 0.3},
+            recorded=0.12,
+            noisy=0.5,
+            single=0.1,
+        ),
+    ),
 ]
 """Of a run that `multilingual.py` began: the encoder can hear already, but four languages are spelled first in short, clean
 sentences."""

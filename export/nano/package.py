@@ -61,6 +61,17 @@ def average(paths: Sequence[Path], out: Path) -> None:
     torch.save({"model": mean, "step": states[-1]["step"]}, out)
 
 
+def kept(work: Path, steps: Sequence[int], last: int) -> list[Path]:
+    """The checkpoints that the runs of `work` have of these steps, in their order, or the `last` ones.
+
+    Raises `FileNotFoundError` for a step that no run has kept.
+    """
+    there = sorted(((int(p.stem.split("-")[1]), p) for p in work.glob("run*/step-*.pt")), key=lambda found: found[0])
+    if missing := set(steps) - {step for step, _ in there}:
+        raise FileNotFoundError(f"{work}: no run has kept step {min(missing)}, but {[step for step, _ in there]}")
+    return [path for step, path in there if step in steps] if steps else [path for _, path in there[-last:]]
+
+
 def package(
     weights: Path,
     tokenizer_folder: Path,

@@ -112,6 +112,27 @@ def test_two_runs_meet(tmp_path: Path, speak):
     assert json.loads((tmp_path / "run-2" / "log.jsonl").read_text().splitlines()[0])["step"] == 3
 
 
+def test_weights_are_averaged_of_the_last_checkpoints_or_of_those_named(tmp_path: Path):
+    from export.nano.package import average, kept
+
+    for run, steps in (("run", (900, 1000, 2000)), ("run-2", (900, 2000))):
+        (tmp_path / run).mkdir()
+        for step in steps:
+            weights = torch.full((2, 2), float(step) + (run == "run-2"))
+            torch.save({"model": {"w": weights}, "step": step}, tmp_path / run / f"step-{step}.pt")
+    assert [p.name for p in kept(tmp_path, [], 3)] == ["step-1000.pt", "step-2000.pt", "step-2000.pt"]
+    both = kept(tmp_path, [2000, 900], 1)
+    assert {str(p.relative_to(tmp_path)) for p in both} == {
+        f"{r}/step-{s}.pt" for r in ("run", "run-2") for s in (900, 2000)
+    }
+    average(both, tmp_path / "mean.pt")
+    mean = torch.load(tmp_path / "mean.pt", weights_only=True)
+    assert torch.equal(mean["model"]["w"], torch.full((2, 2), 1450.5))
+    assert mean["step"] == 2000
+    with pytest.raises(FileNotFoundError, match=r"no run has kept step 1500, but \[900, 900, 1000, 2000, 2000\]"):
+        kept(tmp_path, [1500, 2000], 1)
+
+
 PAIR = """
 import sys
 from pathlib import Path
