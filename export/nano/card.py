@@ -40,7 +40,7 @@ synthetic voices, so **real speech wants a real Whisper**: `voiceforge models pu
   fifty is held out by a hash of its words.
 {more_texts}- Voices: espeak-ng (GPL-3, program output), flite rms, slt, awb, kal16 (BSD-like), festival kal and
   cmu_us_slt_arctic_hts{more_voices}{natural}.
-- Real speech: `kathleen_en/train`, 1.25 h of one US English speaker (rhasspy/dataset-voice-kathleen, CC0).
+{noises}- Real speech: `kathleen_en/train`, 1.25 h of one US English speaker (rhasspy/dataset-voice-kathleen, CC0).
 """
 
 _ENGLISH = {
@@ -51,6 +51,8 @@ _ENGLISH = {
     "more_voices": "",
     "natural": "; from step 20,400 on SVOX Pico en-US and en-GB (Apache-2.0),\n  from 25,000 on hibari and 1,450 sentences "
     "by Kokoro-82M (both Apache-2.0)",
+    "noises": "- Noises: a generator; from step 35,600 on 1,080 sounds of Debian's packages of games, drawing and music "
+    "(GPL-2+, GPL-3,\n  LGPL, CC-BY-SA, GFDL, MPL, CC0; docs/models.md names them).\n",
 }
 _MULTILINGUAL = {
     "title": "the checkpoint in the box, of several languages",
@@ -61,6 +63,7 @@ _MULTILINGUAL = {
     "more_voices": ", for Italian also lp and pc (GPL-2+, program output)",
     "natural": "; from step 5,200 on SVOX Pico (Apache-2.0),\n  from 10,800 on, in English, hibari and 1,450 sentences by "
     "Kokoro-82M (both Apache-2.0)",
+    "noises": "",
 }
 
 _HISTORY = """the stages are in `curriculum.py`.
@@ -74,7 +77,8 @@ a prompt. From 25,000 to 30,781, nine minutes of an H200 and 16 cores: 720 s of 
 half of the utterances drawn by how rare their words are, sentences that follow without a pause, words of a dictionary,
 voices of neural networks, no prompts. Since then two runs as before, flite's voices half of what they hear; from 32,100 on
 with 26,000 sentences more in flite's and festival's voices, of words they had not said, from 33,000 on with cloth that rubs
-and noises over and over.
+and noises over and over. From 35,600 on, forty minutes of both cores: three utterances in four in noise, most of it recorded,
+and the weights are the mean of those at both ends.
 """
 _HISTORY_MULTILINGUAL = """the stages are `MULTILINGUAL` in `curriculum.py`.
 It began with the layers of `nano` (`python -m export.nano multilingual`); two runs with a core each averaged their weights
@@ -82,7 +86,8 @@ every hundred steps. Three utterances in ten are English, the rest the other lan
 94,000 utterances of English rather than 20,000, 88,000 more of the other languages, six in ten drawn by how rare their words
 are, and more of French, Italian and English than of German and Spanish. From 10,800 to 16,562, nine minutes of an H200 and
 16 cores: 720 s of audio a step, each batch heard three times; voices of neural networks in English, words of a dictionary,
-sentences that follow without a pause. Since then on a core or two, English and flite's voices more often.
+sentences that follow without a pause. Since then on a core or two, English and flite's voices more often; from 17,179 to
+19,990, an hour of both cores, every second sentence English, and the weights are the mean of those at both ends.
 """
 
 _LIMITS = """
