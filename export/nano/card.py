@@ -77,8 +77,8 @@ a prompt. From 25,000 to 30,781, nine minutes of an H200 and 16 cores: 720 s of 
 half of the utterances drawn by how rare their words are, sentences that follow without a pause, words of a dictionary,
 voices of neural networks, no prompts. Since then two runs as before, flite's voices half of what they hear; from 32,100 on
 with 26,000 sentences more in flite's and festival's voices, of words they had not said, from 33,000 on with cloth that rubs
-and noises over and over. From 35,600 on, forty minutes of both cores: three utterances in four in noise, most of it recorded,
-and the weights are the mean of those at both ends.
+and noises over and over. From 35,600 on, forty minutes of both cores: three utterances in four in noise, most of it
+recorded, and the weights are the mean of those at both ends.
 """
 _HISTORY_MULTILINGUAL = """the stages are `MULTILINGUAL` in `curriculum.py`.
 It began with the layers of `nano` (`python -m export.nano multilingual`); two runs with a core each averaged their weights

@@ -14,6 +14,8 @@ MIN_LOGPROB = -1.0
 """A text less likely than this, where silence is likelier than `MAX_NO_SPEECH`, is taken for invented: Whisper's own."""
 HOPELESS = -1.2
 """A text less likely than this is noise read as words, however much it sounds like speech to the VAD."""
+UNBELIEVABLE = 0.15
+"""A text none of whose words is likelier right than this is taken for invented too: calibrated, six in seven are wrong."""
 HEARD = 0.1
 """A word over which the VAD never reaches this speech probability was not said."""
 GUESSED = 0.2
@@ -25,7 +27,9 @@ NEAR = 2 * FRAME
 def invented(h: Hypothesis) -> bool:
     """Whether a text is likelier made up than heard."""
     mean = sum(h.logprobs) / len(h.logprobs) if h.logprobs else 0.0
-    return mean < HOPELESS or (h.no_speech_probability > MAX_NO_SPEECH and mean < MIN_LOGPROB)
+    if mean < HOPELESS or (h.no_speech_probability > MAX_NO_SPEECH and mean < MIN_LOGPROB):
+        return True
+    return bool(h.words) and max(w.confidence for w in h.words) < UNBELIEVABLE
 
 
 def placed(words: Sequence[Word], start: int) -> list[Word]:

@@ -251,6 +251,17 @@ def test_a_text_is_taken_for_invented_when_silent_and_unlikely_or_very_unlikely(
     assert [f.text for f in d.finals] == (["Thanks"] if told else [])
 
 
+@pytest.mark.parametrize(
+    ("confidences", "told"), [((0.09,), False), ((0.1, 0.14), False), ((0.1, 0.16), True), ((0.16,), True)]
+)
+def test_a_text_without_a_word_that_could_be_believed_is_taken_for_invented(confidences: tuple[float, ...], told: bool):
+    words = tuple(Word(f" w{i}", 0, 100, c) for i, c in enumerate(confidences))
+    text, one_each = "".join(w.text for w in words), (1,) * len(words)
+    d = Driver(utterance(), answer=lambda _: Hypothesis(text, one_each, (-0.5,) * len(words), words, one_each))
+    d.all_audio()
+    assert [f.text for f in d.finals] == ([text.strip()] if told else [])
+
+
 def test_an_invented_text_that_was_asked_for_is_answered_by_an_empty_final():
     invented = Hypothesis("Thanks", (1,), (-3.0,), (Word("Thanks", 0, 100, 0.2),), (1,), 0.9)
     d = Driver(utterance(), answer=lambda _: invented)
