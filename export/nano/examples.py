@@ -39,7 +39,7 @@ class Examples:
     speech."""
 
     def __init__(self, recorded: list[corpus.Item], sounds: Sounds | None = None) -> None:
-        self._sounds = sounds or None
+        self._sounds = sounds
         self.spoken_by: dict[str, list[corpus.Item]] = defaultdict(list)
         self.aligned: dict[str, list[corpus.Item]] = defaultdict(list)
         for item in recorded:

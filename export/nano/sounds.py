@@ -6,7 +6,6 @@ one file; `Sounds` makes of them what is heard behind speech.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Iterable, Iterator
@@ -17,7 +16,7 @@ import soundfile
 import soxr
 from scipy.signal import lfilter
 
-from export.nano import augment
+from export.nano import augment, corpus, synth
 
 log = logging.getLogger(__name__)
 FOLDERS = [
@@ -40,7 +39,6 @@ _SPEECH_OR_MUSIC = re.compile(
     re.IGNORECASE,
 )
 SHORTEST_S, LONGEST_S = 0.05, 20.0
-NAME = "sounds"
 
 
 def recordings(folder: Path) -> Iterator[Path]:
@@ -66,35 +64,24 @@ def _heard(path: Path) -> augment.Float | None:
 
 
 def gather(out: Path, folders: Iterable[Path]) -> int:
-    """Writes all sounds of the folders to `out`; returns how many there are."""
-    out.mkdir(parents=True, exist_ok=True)
-    lengths: list[int] = []
-    with (out / f"{NAME}.pcm").open("wb") as pcm:
-        for path in (p for folder in folders for p in recordings(folder)):
-            if (audio := _heard(path)) is not None:
-                pcm.write((audio * 32767).astype(np.int16).tobytes())
-                lengths.append(len(audio))
-    (out / f"{NAME}.json").write_text(json.dumps(lengths))
-    return len(lengths)
+    """Writes all sounds of the folders to one shard in `out`; returns how many there are."""
+    found = ((path.stem, _heard(path)) for folder in folders for path in recordings(folder))
+    sounds = (synth.Utterance("", name, (audio * 32767).astype(np.int16)) for name, audio in found if audio is not None)
+    return corpus.write_shard(out, "sounds", sounds)
 
 
 class Sounds:
     """What `gather` has written to a folder; nothing where there is none."""
 
     def __init__(self, folder: Path) -> None:
-        index = folder / f"{NAME}.json"
-        self._lengths: list[int] = json.loads(index.read_text()) if index.exists() else []
-        self._ends = np.cumsum(self._lengths)
-        self._pcm = folder / f"{NAME}.pcm"
+        self._items = corpus.read(folder)
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return len(self._items)
 
     def _one(self, r: np.random.Generator) -> augment.Float:
         """Some sound, faster or slower, duller or sharper than it was."""
-        k = int(r.integers(len(self)))
-        n = self._lengths[k]
-        audio = np.fromfile(self._pcm, np.int16, n, offset=2 * int(self._ends[k] - n)).astype(np.float32) / 32768
+        audio = self._items[int(r.integers(len(self)))].audio().astype(np.float32) / 32768
         if r.random() < 0.7:
             audio = augment.speed(audio, r.uniform(0.6, 1.6))
         if r.random() < 0.5:

@@ -271,7 +271,7 @@ class SessionCore:
     def _settle(self, segment: Segment, request: RunAsr, h: Hypothesis) -> list[Effect]:
         """The final of a segment that has ended."""
         self._find_language(segment, request, h)
-        placed = [] if told_words.invented(h) else told_words.placed(h.words, request.start)
+        placed = [] if _invented(h, segment) else told_words.placed(h.words, request.start)
         kept = self._heard_words(placed, segment)
         return self._final(
             segment, request, h, placed, kept, request.end, needed=segment.needed, ends_utterance=not segment.parted
@@ -286,7 +286,7 @@ class SessionCore:
         at, n = best_gap(segment.probabilities, segment.heard_from, words, earliest, request.end)
         if n:  # the next window begins at the cut
             words[n - 1] = replace(words[n - 1], end=min(words[n - 1].end, at))
-        kept = [] if told_words.invented(h) else self._heard_words(words[:n], segment)
+        kept = [] if _invented(h, segment) else self._heard_words(words[:n], segment)
         effects = self._final(segment, request, h, words, kept, at, needed=request.end, ends_utterance=False)
         edges = [0, *accumulate(h.word_tokens)]
         settled = segment.settled
@@ -308,7 +308,7 @@ class SessionCore:
     ) -> list[Effect]:  # fmt: skip
         """`kept` are those of the words `placed` that are told."""
         dropped = len(kept) < len(h.words)
-        text = told_words.text_of(kept) if dropped or told_words.invented(h) else h.text.strip()
+        text = told_words.text_of(kept) if dropped or _invented(h, segment) else h.text.strip()
         requested = segment.requested and ends_utterance  # not by a cut within it
         if not (text or requested):
             return [Emit(NothingSaid(end))] if ends_utterance else []
@@ -339,6 +339,11 @@ class SessionCore:
             return []
         at, self._words_end = self._words_end, None
         return [Emit(UtteranceEnded(at))]
+
+
+def _invented(h: Hypothesis, segment: Segment) -> bool:
+    """Whether a final is likelier made up than heard. Settled words have been promised: they stay, however unlikely."""
+    return segment.settled.n_words == 0 and told_words.invented(h)
 
 
 def _confidence(words: Sequence[Word], h: Hypothesis) -> float:

@@ -262,6 +262,20 @@ def test_a_text_without_a_word_that_could_be_believed_is_taken_for_invented(conf
     assert [f.text for f in d.finals] == ([text.strip()] if told else [])
 
 
+@pytest.mark.parametrize(("logprob", "confidence"), [(-0.5, 0.1), (-2.0, 0.9)])
+def test_settled_words_stay_however_unlikely_the_final_is(logprob: float, confidence: float):
+    def answer(request: RunAsr) -> Hypothesis:
+        final = request.command is Decode.FINAL
+        said, sure = ((-0.1, 0.9), (logprob, confidence))[final]
+        words = (Word("So", 0, 4000, sure), Word(" much", 4000, 8000, sure))
+        return Hypothesis("So much", (1, 2), (said, said), words, (1, 1))
+
+    d = Driver(utterance(), answer=answer)
+    d.all_audio()
+    assert max(p.n_stable for p in d.partials) > 0
+    assert [f.text for f in d.finals] == ["So much"]
+
+
 def test_an_invented_text_that_was_asked_for_is_answered_by_an_empty_final():
     invented = Hypothesis("Thanks", (1,), (-3.0,), (Word("Thanks", 0, 100, 0.2),), (1,), 0.9)
     d = Driver(utterance(), answer=lambda _: invented)
