@@ -53,7 +53,7 @@ def _pcm(audio: augment.Float) -> synth.Pcm:
 
 
 def in_noise(items: Sequence[Spoken], folder: Path, snr_db: float = SNR_DB, seed: int = 0) -> list[Clip]:
-    """Each with a piece of one of the folder's recordings, so many dB below the speech (its loud half)."""
+    """Each with a piece of one of the folder's recordings, whose mean power is so many dB below that of the speech."""
     noises = [n for n in map(_mono, sorted(p for p in folder.iterdir() if p.is_file())) if np.any(n)]
     r = np.random.default_rng(seed)
     clips: list[Clip] = []
@@ -64,8 +64,7 @@ def in_noise(items: Sequence[Spoken], folder: Path, snr_db: float = SNR_DB, seed
         at = int(r.integers(len(noise) - len(speech) + 1))
         noise = noise[at : at + len(speech)]
         level = np.sqrt(np.mean(noise**2)) + 1e-9
-        loud = speech[np.abs(speech) > np.quantile(np.abs(speech), 0.5)]
-        wanted = np.sqrt(np.mean(loud**2)) * 10 ** (-snr_db / 20)
+        wanted = np.sqrt(np.mean(speech**2)) * 10 ** (-snr_db / 20)
         clips.append(Clip(_pcm(speech + noise * wanted / level), item.text, item.voice))
     return clips
 

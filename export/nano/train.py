@@ -1,4 +1,4 @@
-"""Trains `nano` from scratch: joint attention, character CTC and phone-per-frame loss, bf16, on a CPU or a GPU.
+"""Trains `nano` from scratch: joint attention, character CTC and phone-per-frame loss, on a CPU or a GPU.
 
 The schedule follows what broke the plateau in trials: few clean voices and short utterances first, encoder attention
 limited to ±16 frames and then widened, phone labels per frame weighed high at first. The learning rate warms up, stays,
@@ -95,17 +95,27 @@ def losses(model: Whisper, batch: Batch, span: int | None, teacher: Whisper | No
     return parts
 
 
-def _optimisers(model: Whisper, rate: float) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al. 2024) for the matrices of the layers, AdamW for the rest.
+def computes_in_bf16(device: str) -> bool:
+    """Whether it has instructions for it: a CPU without them (AVX2 alone) is ten times as slow in bf16 as in fp32."""
+    return device != "cpu" or (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
-    The losses fall faster than with AdamW alone, by more than the fifth that a step takes longer (docs/decisions.md).
+
+def _optimisers(model: Whisper, rate: float, bf16: bool) -> dict[str, torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for the matrices of the layers, AdamW for the rest; by the names to save them under.
+
+    The losses fall faster than with AdamW alone, by more than the fifth that a step takes longer (docs/decisions.md). But
+    torch's Muon computes in bf16 whatever it is given, which makes a step six times as long where that is slow.
     """
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    inner = [n for n, p in trained.items() if p.dim() == 2 and ".layers." in n]
+    inner = [n for n, p in trained.items() if bf16 and p.dim() == 2 and ".layers." in n]
     rest = [p for n, p in trained.items() if n not in inner]
-    return [
-        torch.optim.Muon([trained[n] for n in inner], lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(
+    muon: dict[str, torch.optim.Optimizer] = {}
+    if inner:
+        matrices = [trained[n] for n in inner]
+        muon["muon"] = torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    return {
+        **muon,
+        "adamw of the rest" if inner else "adamw": torch.optim.AdamW(
             [
                 {"params": [p for p in rest if p.dim() > 1], "weight_decay": 0.01},
                 {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0},
@@ -114,7 +124,7 @@ def _optimisers(model: Whisper, rate: float) -> list[torch.optim.Optimizer]:
             betas=(0.9, 0.98),
             fused=True,  # a quarter of a step's time on a CPU is the optimiser otherwise
         ),
-    ]
+    }
 
 
 class Partner:
@@ -172,16 +182,20 @@ def train(
     saved = torch.load(last, map_location=device, weights_only=True) if last.exists() else None
     dims = Dims.of(saved["model"]) if saved else Dims(tokens.get_vocab_size())
     model = Whisper(dims, len(phones), len(CHARS) + 1, plan.dropout).to(device)
-    optimisers = _optimisers(model, plan.peak)
+    bf16 = computes_in_bf16(device)
+    optimisers = _optimisers(model, plan.peak, bf16)
     step = 0
     if saved:
         plan = replace(plan, begin=saved.get("begin", plan.begin))
         model.load_state_dict(saved["model"])
         step = saved["step"]
-        for optimiser, state in zip(optimisers, saved.get("optimisers", []), strict=False):  # none in one just made deeper
-            optimiser.load_state_dict(state)
+        for name in optimisers.keys() & saved.get("optimisers", {}).keys():  # none in one just made deeper
+            optimisers[name].load_state_dict(saved["optimisers"][name])
         log.info("resumed at step %d", step)
-    log.info("%d parameters on %s, vocabulary %d", sum(p.numel() for p in model.parameters()), device, model.dims.vocab_size)
+    log.info(
+        "%d parameters on %s in %s, vocabulary %d",
+        sum(p.numel() for p in model.parameters()), device, "bf16" if bf16 else "fp32", model.dims.vocab_size,
+    )  # fmt: skip
     english = len(bpe.languages_of(tokens)) == 1
     stages = stages or (STAGES if english else MULTILINGUAL)
     spawn = multiprocessing.get_context("spawn")  # threads of this process may hold locks that a fork would keep for ever
@@ -205,9 +219,9 @@ def train(
         if done >= 1:
             break
         stage = [c for at, c in stages if at <= step][-1]
-        for group in (g for o in optimisers for g in o.param_groups):
+        for group in (g for o in optimisers.values() for g in o.param_groups):
             group["lr"] = plan.rate(step, done)
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
             parts = losses(model, batch, stage.span, teacher)
         phone_weight = 1.0 if step < 3000 and english else 0.3
         loss = parts["att"] + 0.5 * parts["ctc"] + phone_weight * parts["phone"] + parts.get("teacher", 0.0)
@@ -217,7 +231,7 @@ def train(
             continue
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimiser in optimisers:
+        for optimiser in optimisers.values():
             optimiser.step()
         model.zero_grad(set_to_none=True)
         step += 1
@@ -241,7 +255,7 @@ def train(
             if meeting:
                 step = meeting.meet(model, step, device)
             part = out / "last.part"
-            states = [o.state_dict() for o in optimisers]
+            states = {name: o.state_dict() for name, o in optimisers.items()}
             torch.save({"model": model.state_dict(), "optimisers": states, "step": step, "begin": plan.begin}, part)
             os.replace(part, last)
             if step % plan.keep_every == 0 or over:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -35,12 +36,33 @@ def test_a_run_learns_is_saved_and_goes_on_where_it_was(tmp_path: Path, speak):
     assert rows[1]["att"] < rows[0]["att"] * 0.9
     again = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
     assert again["step"] == 16
-    moments = [
-        {i: s["step"].item() for i, s in o["state"].items() if "step" in s}
-        for o in (saved["optimisers"][1], again["optimisers"][1])
-    ]
-    assert set(moments[0].values()) == {8}, "what AdamW remembers"
-    assert set(moments[1].values()) == {16}, "goes on from what was saved"
+    assert adamw_steps(saved) == {8}, "what AdamW remembers"
+    assert adamw_steps(again) == {16}, "goes on from what was saved"
+
+
+def adamw_steps(saved: dict[str, Any]) -> set[int]:
+    """How many steps the AdamW of a run that was saved has taken."""
+    (adamw,) = (o for name, o in saved["optimisers"].items() if name.startswith("adamw"))
+    return {int(state["step"]) for state in adamw["state"].values()}
+
+
+def test_a_cpu_without_bf16_trains_in_fp32_and_goes_on_with_what_another_has_begun(
+    tmp_path: Path, speak, monkeypatch: pytest.MonkeyPatch
+):
+    from export.nano import train as training
+    from export.nano.curriculum import Curriculum
+
+    corpus.write_shard(tmp_path / "data", "shard-000", [speak(t) for t in TEXTS])
+    stages = [(0, Curriculum(max_s=4, batch_s=8, joined=0))]
+    found: list[tuple[list[str], set[int]]] = []
+    for steps, bf16 in ((1, True), (2, False), (3, False)):
+        monkeypatch.setattr(training, "computes_in_bf16", lambda device, bf16=bf16: bf16)
+        plan = training.Plan(steps=steps, vocab=300, threads=1)
+        training.train(tmp_path / "data", tmp_path / "run", plan, [], stages=stages)
+        saved = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+        assert saved["step"] == steps
+        found.append((list(saved["optimisers"]), adamw_steps(saved)))
+    assert found == [(["muon", "adamw of the rest"], {1}), (["adamw"], {1}), (["adamw"], {2})]
 
 
 def test_a_run_lasts_as_many_minutes_as_asked(tmp_path: Path, speak):
