@@ -83,16 +83,6 @@ _OUTSIDE = replace(
 _FLUENT = replace(
     _OUTSIDE, distort=1.0, prompted=0.0, rare=0.5, closed_up=0.4, single=0.18, noisy=0.6, recorded=0.12, joined=0.55
 )
-_NOISY = replace(
-    _FLUENT,
-    recorded=0.3,
-    single=0.2,
-    long=0.03,
-    engines={"espeak": 0.4, "pico": 0.4},
-    sounds=0.7,
-    distort=1.25,
-    noisy=0.75,
-)
 
 STAGES: list[tuple[int, Curriculum]] = [
     (0, _EASY),
@@ -108,8 +98,19 @@ STAGES: list[tuple[int, Curriculum]] = [
     (25000, _FLUENT),
     (30700, replace(_FLUENT, recorded=0.2, long=0.03, engines={"espeak": 0.12, "pico": 0.4})),
     (32100, replace(_FLUENT, recorded=0.25, single=0.2, long=0.03, engines={"espeak": 0.4, "pico": 0.4})),
-    (35600, _NOISY),
-    (37780, replace(_NOISY, recorded=0.25, sounds=0.85, quietest_db=2)),
+    (
+        35600,
+        replace(
+            _FLUENT,
+            recorded=0.3,
+            single=0.2,
+            long=0.03,
+            engines={"espeak": 0.4, "pico": 0.4},
+            sounds=0.7,
+            distort=1.25,
+            noisy=0.75,
+        ),
+    ),
 ]
 """The step from which on each is seen, in English."""
 
