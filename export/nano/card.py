@@ -100,7 +100,7 @@ _LIMITS = """
 
 _LEGEND = """
 `seen`: held-out sentences in voices trained on; `unseen`: the same in voices and accents that were not; `in noise`: recorded
-noises 10 dB below the speech; `over a telephone line`: 8 kHz mu-law; `digits`: the free spoken digit dataset, one by one.
+noises at an SNR of 10 dB; `over a telephone line`: 8 kHz mu-law; `digits`: the free spoken digit dataset, one by one.
 """
 
 

@@ -100,31 +100,28 @@ def computes_in_bf16(device: str) -> bool:
     return device != "cpu" or (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def _optimisers(model: Whisper, rate: float, bf16: bool) -> dict[str, torch.optim.Optimizer]:
+def optimisers_of(model: Whisper, rate: float, bf16: bool) -> dict[str, torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024) for the matrices of the layers, AdamW for the rest; by the names to save them under.
 
     The losses fall faster than with AdamW alone, by more than the fifth that a step takes longer (docs/decisions.md). But
-    torch's Muon computes in bf16 whatever it is given, which makes a step six times as long where that is slow.
+    torch's Muon computes in bf16 whatever it is given: without `bf16`, AdamW has the matrices too.
     """
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    inner = [n for n, p in trained.items() if bf16 and p.dim() == 2 and ".layers." in n]
+    inner = {n: p for n, p in trained.items() if bf16 and p.dim() == 2 and ".layers." in n}
     rest = [p for n, p in trained.items() if n not in inner]
-    muon: dict[str, torch.optim.Optimizer] = {}
-    if inner:
-        matrices = [trained[n] for n in inner]
-        muon["muon"] = torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
-    return {
-        **muon,
-        "adamw of the rest" if inner else "adamw": torch.optim.AdamW(
-            [
-                {"params": [p for p in rest if p.dim() > 1], "weight_decay": 0.01},
-                {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0},
-            ],
-            lr=rate,
-            betas=(0.9, 0.98),
-            fused=True,  # a quarter of a step's time on a CPU is the optimiser otherwise
-        ),
-    }
+    adamw = torch.optim.AdamW(
+        [
+            {"params": [p for p in rest if p.dim() > 1], "weight_decay": 0.01},
+            {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0},
+        ],
+        lr=rate,
+        betas=(0.9, 0.98),
+        fused=True,  # a quarter of a step's time on a CPU is the optimiser otherwise
+    )
+    if not inner:
+        return {"adamw": adamw}
+    muon = torch.optim.Muon([*inner.values()], lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    return {"muon": muon, "adamw of the rest": adamw}
 
 
 class Partner:
@@ -183,7 +180,7 @@ def train(
     dims = Dims.of(saved["model"]) if saved else Dims(tokens.get_vocab_size())
     model = Whisper(dims, len(phones), len(CHARS) + 1, plan.dropout).to(device)
     bf16 = computes_in_bf16(device)
-    optimisers = _optimisers(model, plan.peak, bf16)
+    optimisers = optimisers_of(model, plan.peak, bf16)
     step = 0
     if saved:
         plan = replace(plan, begin=saved.get("begin", plan.begin))
