@@ -51,15 +51,22 @@ def test_a_cpu_without_bf16_trains_in_fp32_and_goes_on_with_what_another_has_beg
 ):
     from export.nano import train as training
     from export.nano.curriculum import Curriculum
+    from export.nano.data import CHARS, phone_table
+    from export.nano.model import Dims, Whisper
 
-    corpus.write_shard(tmp_path / "data", "shard-000", [speak(t) for t in TEXTS])
+    data, run = tmp_path / "data", tmp_path / "run"
+    corpus.write_shard(data, "shard-000", [speak(t) for t in TEXTS])
+    tokens, phones = bpe.train(TEXTS, 300), phone_table(corpus.read(data))
+    bpe.save(tokens, run / "tokenizer")
+    (run / "vocabulary.json").write_text(json.dumps({"phones": phones}))
+    small = Whisper(Dims(tokens.get_vocab_size(), d_model=64, encoder_layers=1), len(phones), len(CHARS) + 1)
+    torch.save({"model": small.state_dict(), "step": 0}, run / "last.pt")
     stages = [(0, Curriculum(max_s=4, batch_s=8, joined=0))]
     found: list[tuple[list[str], set[int]]] = []
     for steps, bf16 in ((1, True), (2, False), (3, False)):
         monkeypatch.setattr(training, "computes_in_bf16", lambda device, bf16=bf16: bf16)
-        plan = training.Plan(steps=steps, vocab=300, threads=1)
-        training.train(tmp_path / "data", tmp_path / "run", plan, [], stages=stages)
-        saved = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+        training.train(data, run, training.Plan(steps=steps, threads=1), [], stages=stages)
+        saved = torch.load(run / "last.pt", weights_only=True)
         assert saved["step"] == steps
         found.append((list(saved["optimisers"]), adamw_steps(saved)))
     assert found == [(["muon", "adamw of the rest"], {1}), (["adamw"], {1}), (["adamw"], {2})]
