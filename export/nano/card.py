@@ -100,7 +100,7 @@ _LIMITS = """
 
 _LEGEND = """
 `seen`: held-out sentences in voices trained on; `unseen`: the same in voices and accents that were not; `in noise`: recorded
-noises at an SNR of 10 dB; `over a telephone line`: 8 kHz mu-law; `digits`: the free spoken digit dataset, one by one.
+noises, at this SNR; `over a telephone line`: 8 kHz mu-law; `digits`: the free spoken digit dataset, one by one.
 """
 
 
@@ -121,7 +121,7 @@ def text(run: Path, checkpoint: Path, scores: Sequence[Path]) -> str:
     return "".join(
         [
             _HEAD.format(name=checkpoint.name, yaml=yaml, parameters=_parameters(checkpoint) / 1e6, **shape, **told),
-            f"\n## Training\n{rows[-1]['step']:,} steps of 64-80 s of audio, bf16, ",
+            f"\n## Training\n{rows[-1]['step']:,} steps of 64-80 s of audio, ",
             f"{since}{hours:.1f} hours of a CPU core or two; ",
             _HISTORY_MULTILINGUAL if codes else _HISTORY,
             _error_rates(found) if found else "",

@@ -207,7 +207,8 @@ def evaluate(
     checkpoint: Checkpoint = NANO,
     precision: str = "fp32",
     recorded: Annotated[list[Path] | None, typer.Option(help="Folders of real speech with transcripts.tsv.")] = None,
-    noise: Annotated[Path | None, typer.Option(help="Folder of noises, to hear each set in too, 10 dB below it.")] = None,
+    noise: Annotated[Path | None, typer.Option(help="Folder of noises, to hear each set in too.")] = None,
+    snr_db: Annotated[float, typer.Option(help="How far the noise is below the speech.")] = conditions.SNR_DB,
     digits: Annotated[Path | None, typer.Option(help="Recordings of the free spoken digit dataset.")] = None,
     beam_size: Annotated[int, typer.Option(help="1 is greedy; by default what the checkpoint says.")] = 0,
     quick: Annotated[bool, typer.Option(help="The sets themselves, nothing else.")] = False,
@@ -252,7 +253,8 @@ def evaluate(
         if not quick:
             measure("sets", {f"{n}, over a telephone line": conditions.over_telephone(items) for n, items in plain.items()})
             if noise:
-                measure("sets", {f"{n}, in noise": conditions.in_noise(items, noise) for n, items in plain.items()})
+                noisy = {n: conditions.in_noise(items, noise, snr_db) for n, items in plain.items()}
+                measure("sets", {f"{n}, in noise at {snr_db:g} dB": clips for n, clips in noisy.items()})
             if digits:
                 measure("sets", {"digits": conditions.digits(digits)})
             for window_s in OTHER_WINDOWS_S:

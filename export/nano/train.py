@@ -100,8 +100,8 @@ def computes_in_bf16(device: str) -> bool:
     return device != "cpu" or (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def optimisers_of(model: Whisper, rate: float, bf16: bool) -> dict[str, torch.optim.Optimizer]:
-    """Muon (Jordan et al. 2024) for the matrices of the layers, AdamW for the rest; by the names to save them under.
+def optimisers_of(model: Whisper, rate: float, bf16: bool) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for the matrices of the layers, AdamW for the rest.
 
     The losses fall faster than with AdamW alone, by more than the fifth that a step takes longer (docs/decisions.md). But
     torch's Muon computes in bf16 whatever it is given: without `bf16`, AdamW has the matrices too.
@@ -119,9 +119,9 @@ def optimisers_of(model: Whisper, rate: float, bf16: bool) -> dict[str, torch.op
         fused=True,  # a quarter of a step's time on a CPU is the optimiser otherwise
     )
     if not inner:
-        return {"adamw": adamw}
+        return [adamw]
     muon = torch.optim.Muon([*inner.values()], lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
-    return {"muon": muon, "adamw of the rest": adamw}
+    return [muon, adamw]
 
 
 class Partner:
@@ -186,8 +186,10 @@ def train(
         plan = replace(plan, begin=saved.get("begin", plan.begin))
         model.load_state_dict(saved["model"])
         step = saved["step"]
-        for name in optimisers.keys() & saved.get("optimisers", {}).keys():  # none in one just made deeper
-            optimisers[name].load_state_dict(saved["optimisers"][name])
+        states = saved.get("optimisers", [])  # none in one just made deeper
+        if len(states) == len(optimisers):  # else it was begun where bf16 is not as here
+            for optimiser, state in zip(optimisers, states, strict=True):
+                optimiser.load_state_dict(state)
         log.info("resumed at step %d", step)
     log.info(
         "%d parameters on %s in %s, vocabulary %d",
@@ -216,7 +218,7 @@ def train(
         if done >= 1:
             break
         stage = [c for at, c in stages if at <= step][-1]
-        for group in (g for o in optimisers.values() for g in o.param_groups):
+        for group in (g for o in optimisers for g in o.param_groups):
             group["lr"] = plan.rate(step, done)
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
             parts = losses(model, batch, stage.span, teacher)
@@ -228,7 +230,7 @@ def train(
             continue
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimiser in optimisers.values():
+        for optimiser in optimisers:
             optimiser.step()
         model.zero_grad(set_to_none=True)
         step += 1
@@ -252,7 +254,7 @@ def train(
             if meeting:
                 step = meeting.meet(model, step, device)
             part = out / "last.part"
-            states = {name: o.state_dict() for name, o in optimisers.items()}
+            states = [o.state_dict() for o in optimisers]
             torch.save({"model": model.state_dict(), "optimisers": states, "step": step, "begin": plan.begin}, part)
             os.replace(part, last)
             if step % plan.keep_every == 0 or over:

@@ -1,7 +1,7 @@
 """What would make `nano` better for its size: ideas, each against the recipe as it is.
 
-Every trial goes on from the same trained run with the same utterances, for as many steps, with the learning rate decaying
-over the last half; one that changes nothing but which utterances come when tells how much is chance. What is compared is how
+Every trial goes on from the same trained run, with the same seed, for as many steps, with the learning rate decaying over
+the last half; one that changes nothing but which utterances come when tells how much is chance. What is compared is how
 surprised the weights are by held-out text they hear (nats a character, so that tokenizers can be compared too; far less
 noisy than errors are after so short a run), and the word error rates.
 """

@@ -10,5 +10,6 @@ pytest.importorskip("torch", reason="training needs torch; make test installs it
 def test_a_step_of_training_is_timed_in_its_two_parts():
     from bench.training import seconds_a_step
 
-    gradients, updates = seconds_a_step(bf16=False, muon=False, steps=1)
-    assert gradients > updates > 0
+    took = seconds_a_step(bf16=False, muon=False, steps=1)
+    assert len(took) == 2
+    assert min(took) > 0
